@@ -1,0 +1,1 @@
+"""What the messages mean: bytes in, commands out. No clock, no I/O, no framework."""

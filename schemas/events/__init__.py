@@ -1,0 +1,1 @@
+"""One file per event type; `schemas.registry` finds them."""

@@ -1,0 +1,98 @@
+"""A newcomer adds one file, and everything else finds it."""
+
+import sys
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from schemas import events, registry
+from schemas.event import Context, Event, Plan, Rejected, Skipped
+from schemas.registry import EVENT_TYPES
+
+NEWCOMER = '''"""A cart was left behind; sent by the shop."""
+
+from schemas.event import Context, Event, Plan
+
+EXAMPLES = (b'{"type":"cart.abandoned"}',)
+
+
+class CartAbandoned(Event, tag="cart.abandoned"):
+    def commands(self, context: Context, timestamp_ms: int) -> Plan:
+        return Plan([])
+'''
+
+
+def test_the_types_of_the_contract() -> None:
+    assert set(EVENT_TYPES) == {
+        "customer.created",
+        "customer.updated",
+        "customer.deleted",
+        "order.placed",
+        "order.fulfilled",
+        "order.cancelled",
+        "order.refunded",
+    }
+
+
+def test_one_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "cart_abandoned.py").write_text(NEWCOMER)
+    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
+    try:
+        found = registry._discovered()
+    finally:
+        sys.modules.pop("schemas.events.cart_abandoned", None)
+    assert found.keys() == {*EVENT_TYPES, "cart.abandoned"}
+    newcomer = found["cart.abandoned"]
+    assert newcomer.when == "A cart was left behind; sent by the shop."
+    event = newcomer.decoder.decode(newcomer.examples[0])
+    assert event.commands(Context(), 0) == Plan([])
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (("cart.abandoned", "order.placed"), "the tag order.placed is taken"),
+        (("EXAMPLES", "SAMPLES"), "needs one subclass of Event, and EXAMPLES"),
+        (('(Event, tag="cart.abandoned")', ""), "needs one subclass of Event"),
+    ],
+)
+def test_a_file_that_is_no_event_type_is_refused(
+    change: tuple[str, str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "zz_newcomer.py").write_text(NEWCOMER.replace(*change))
+    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
+    try:
+        with pytest.raises(TypeError, match=complaint):
+            registry._discovered()
+    finally:
+        sys.modules.pop("schemas.events.zz_newcomer", None)
+
+
+def test_an_event_type_must_say_what_it_does() -> None:
+    with pytest.raises(NotImplementedError):
+        Event().commands(Context(), 0)
+
+
+@pytest.mark.parametrize("tag", sorted(EVENT_TYPES))
+def test_every_type_has_a_json_schema(tag: str) -> None:
+    """The messages are documented from the very structs that read them."""
+    assert msgspec.json.schema(EVENT_TYPES[tag].event)
+
+
+@pytest.mark.parametrize("tag", sorted(EVENT_TYPES))
+def test_no_example_loses_anything(tag: str) -> None:
+    kind = EVENT_TYPES[tag]
+    for example in kind.examples:
+        context = Context(default_country="US")
+        outcome = kind.decoder.decode(example).commands(context, 1_793_527_200_000)
+        match outcome:
+            case Plan(degraded=degraded):
+                assert degraded == ()
+            case Skipped(reason=reason):
+                assert reason == "deletes_ignored"
+            case Rejected():
+                pytest.fail(outcome.message)
