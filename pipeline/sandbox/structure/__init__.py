@@ -1,0 +1,1 @@
+"""Structure facts of the Klaviyo API, one compact file per revision."""
