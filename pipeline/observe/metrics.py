@@ -1,0 +1,152 @@
+"""Every metric: what it means and when it is bad news. Names are fixed by the contract.
+
+Labels are bounded: topics and partitions we are assigned, operations of `klaviyo.client`,
+closed lists of reasons. No customer data ever.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+__all__ = ["Metrics"]
+
+_PREFIX = "klaviyo_pipeline"
+_END_TO_END = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)  # s
+_API = (
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1,
+    2.5,
+    5,
+    10,
+    30,
+)  # s; 30 = our timeout
+_WAIT = (0.001, 0.01, 0.05, 0.1, 0.5, 1, 5, 10, 30, 60, 120)  # s; 60 = a steady window
+_ROWS = (1, 2, 5, 10, 50, 100, 250, 500, 750, 1000, 2500, 5000, 10000)
+
+
+class Metrics:
+    """All metrics on one registry, made once by the composition root."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(name, text, labels, namespace=_PREFIX, registry=self.registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(name, text, labels, namespace=_PREFIX, registry=self.registry)
+
+        def histogram(
+            name: str, text: str, buckets: tuple[float, ...], *labels: str
+        ) -> Histogram:
+            return Histogram(
+                name,
+                text,
+                labels,
+                namespace=_PREFIX,
+                registry=self.registry,
+                buckets=buckets,
+            )
+
+        # -- the way of a record ---------------------------------------------------------
+        self.records_consumed = counter(
+            "records_consumed_total",
+            "Records read from Kafka. Flat with lag: bad.",
+            "topic",
+        )
+        self.records_settled = counter(
+            "records_settled_total",
+            "Records that ended, as delivered, skipped or dead_lettered.",
+            "topic",
+            "result",
+        )
+        self.skipped = counter(
+            "skipped_total",
+            "Records, and parts of delivered records, left undone on purpose, by reason.",
+            "reason",
+        )
+        self.dead_letters = counter(
+            "dead_letters_total",
+            "Dead letters the broker acknowledged. Any growth deserves a look.",
+            "reason",
+        )
+        self.degraded_fields = counter(
+            "degraded_fields_total",
+            "Fields repaired or left out so that the rest could be delivered.",
+            "field",
+        )
+        self.end_to_end = histogram(
+            "end_to_end_seconds",
+            "From the record's Kafka timestamp to Klaviyo's acceptance.",
+            _END_TO_END,
+        )
+        # -- calls to Klaviyo ------------------------------------------------------------
+        self.api_request_seconds = histogram(
+            "api_request_seconds",
+            "One attempt, from send to the end of the answer.",
+            _API,
+            "operation",
+            "status_class",
+        )
+        self.api_responses = counter(
+            "api_responses_total",
+            "Answers by status; `none` when no answer came.",
+            "operation",
+            "status",
+        )
+        self.api_retries = counter(
+            "api_retries_total",
+            "Attempts repeated, by reason. `throttled` must stay 0 if we are alone.",
+            "operation",
+            "reason",
+        )
+        self.throttle_wait = histogram(
+            "throttle_wait_seconds",
+            "Wait for a permit. High at a backlog is the quota; high when idle is bad.",
+            _WAIT,
+            "operation",
+        )
+        self.quota_used = gauge(
+            "quota_used_ratio",
+            "Part of the window's quota in use. Near 1 with growing lag: buy quota.",
+            "operation",
+            "window",
+        )
+        self.batch_size = histogram(
+            "batch_size", "Rows in one request.", _ROWS, "operation"
+        )
+        self.served_revision = gauge(
+            "served_revision_info",
+            "1 for the revision Klaviyo really serves.",
+            "revision",
+        )
+        # -- progress and bounds ---------------------------------------------------------
+        self.consumer_lag = gauge(
+            "consumer_lag",
+            "Records behind the end, counted from the committed offset.",
+            "topic",
+            "partition",
+        )
+        self.oldest_unsettled = gauge(
+            "oldest_unsettled_timestamp_seconds",
+            "Kafka timestamp of the oldest record in hand; 0 when none. Old: stuck.",
+        )
+        self.in_flight = gauge("in_flight", "Records or requests under way.", "stage")
+        self.buffer_bytes = gauge(
+            "buffer_bytes", "Bytes in hand; bounded by deliver.buffer_bytes."
+        )
+        self.rebalances = counter(
+            "rebalances_total", "Assignments received. Many an hour: unstable group."
+        )
+        self.commit_failures = counter(
+            "commit_failures_total",
+            "Commits refused or timed out; repeated by themselves.",
+        )
+        self.halted = gauge(
+            "halted", "1 while the flow stands still for this reason. Page.", "reason"
+        )
+        self.build = gauge("build_info", "Always 1.", "version", "revision")

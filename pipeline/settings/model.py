@@ -1,0 +1,178 @@
+"""All sections together, and what follows from them."""
+
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from pydantic import (
+    ByteSize,
+    PrivateAttr,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from pipeline.clock import SYSTEM, Clock
+from pipeline.errors import SettingsError
+from pipeline.settings.secrets import Secrets
+from pipeline.settings.sections import (
+    Deletes,
+    Deliver,
+    Events,
+    Http,
+    Kafka,
+    Klaviyo,
+    Log,
+    Profile,
+    Section,
+    Subscription,
+    Throttle,
+    Topics,
+)
+
+__all__ = ["PREFIX", "Described", "Settings", "describe", "sections"]
+
+PREFIX: Final = "PIPELINE_"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set, checked. Made by `load`, or by hand in a test.
+
+    Made by hand it reads neither file nor environment.
+    """
+
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+    subscription: Subscription = Subscription()
+    klaviyo: Klaviyo = Klaviyo()
+    throttle: Throttle = Throttle()
+    kafka: Kafka = Kafka()
+    topics: Topics = Topics()
+    events: Events = Events()
+    profile: Profile = Profile()
+    deliver: Deliver = Deliver()
+    deletes: Deletes = Deletes()
+    http: Http = Http()
+    log: Log = Log()
+
+    _secrets_dir: Path | None = PrivateAttr(default=None)  # where the key may change
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Nothing is read behind the caller's back; `load` brings its own sources."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    @field_validator("kafka")
+    @classmethod
+    def _grouped(cls, kafka: Kafka, info: ValidationInfo) -> Kafka:
+        subscription = info.data.get("subscription")
+        if kafka.group or not isinstance(subscription, Subscription):
+            return kafka
+        return kafka.model_copy(update={"group": f"klaviyo-{subscription.slug}"})
+
+    @field_validator("topics")
+    @classmethod
+    def _no_circle(cls, topics: Topics, info: ValidationInfo) -> Topics:
+        kafka = info.data.get("kafka")
+        if isinstance(kafka, Kafka) and topics.dead_letters in kafka.topics:
+            raise ValueError(
+                "dead_letters is one of kafka.topics; a dead letter would be read again"
+            )
+        return topics
+
+    @property
+    def slug(self) -> str:
+        """The subscription's name as Kafka group and state keys carry it."""
+        return self.subscription.slug
+
+    def require_credential(self) -> None:
+        """Check that there is a way to log in to Klaviyo.
+
+        Raises `SettingsError` when there is none. Only commands that talk to Klaviyo call
+        it, so that the others work without a key.
+        """
+        if not self.klaviyo.api_key.get_secret_value():
+            raise SettingsError(
+                "klaviyo.api_key is blank, so there is nothing to log in to Klaviyo "
+                "with. Create a private key in Klaviyo (Settings, API keys) and give it "
+                f"as {PREFIX}KLAVIYO__API_KEY, in the environment or as a file of that "
+                f"name in {PREFIX}SECRETS_DIR."
+            )
+
+    def secrets(self, clock: Clock = SYSTEM) -> Secrets:
+        """Watch the key as it changes while we run."""
+        return Secrets(self._secrets_dir, self.klaviyo.api_key.get_secret_value(), clock)
+
+    def secret_values(self) -> tuple[str, ...]:
+        """Every secret there is, for the log to mask."""
+        return tuple(
+            value.get_secret_value()
+            for section in sections()
+            for value in vars(getattr(self, section)).values()
+            if isinstance(value, SecretStr) and value.get_secret_value()
+        )
+
+
+class Described(NamedTuple):
+    """One setting, as the README shows it."""
+
+    name: str  # section.field
+    default: str
+    meaning: str
+    secret: bool
+
+    @property
+    def variable(self) -> str:
+        """Its name in the environment and in the secrets folder."""
+        return PREFIX + self.name.upper().replace(".", "__")
+
+
+def sections() -> dict[str, type[Section]]:
+    """Section name -> its declaration."""
+    return {
+        name: field.annotation
+        for name, field in Settings.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section)
+    }
+
+
+def describe() -> list[Described]:
+    """Every setting in the order of the declarations."""
+    return [
+        Described(
+            name=f"{section}.{name}",
+            default=_shown(field.default),
+            meaning=field.description or "",
+            secret=isinstance(field.default, SecretStr),
+        )
+        for section, model in sections().items()
+        for name, field in model.model_fields.items()
+    ]
+
+
+def _shown(default: object) -> str:
+    match default:
+        case None | "" | SecretStr():
+            return "blank"
+        case bool():
+            return str(default).lower()
+        case ByteSize():
+            return default.human_readable(separator=" ").replace(".0 ", " ")
+        case tuple():
+            return ", ".join(default)
+        case _:
+            return str(default)

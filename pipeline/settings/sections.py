@@ -1,0 +1,374 @@
+"""Every setting, declared once: section, field, type, default and one sentence.
+
+The README's table, the environment names and the suggestions for misspelt names are all
+read from here. "Blank" is the empty string, or no value where the setting is a number.
+"""
+
+import re
+import unicodedata
+from datetime import date
+from typing import Annotated, Final, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    SecretStr,
+    field_validator,
+    model_validator,
+)
+
+from pipeline.settings.values import (
+    Bytes,
+    Count,
+    Name,
+    Seconds,
+    blank,
+    join,
+    lower,
+    not_bool,
+    split,
+    text,
+    topic_name,
+    upper,
+)
+
+__all__ = [
+    "DEFAULT_REVISION",
+    "Deletes",
+    "Deliver",
+    "Events",
+    "Http",
+    "Kafka",
+    "Klaviyo",
+    "Log",
+    "Profile",
+    "Section",
+    "Subscription",
+    "Throttle",
+    "Topics",
+]
+
+DEFAULT_REVISION: Final = "2023-10-15"  # what a blank klaviyo.api_revision stands for
+_REVISION: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(\.pre)?")
+
+
+class Section(BaseModel):
+    """One table of the TOML file; unknown fields are refused, values never change."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        str_strip_whitespace=True,
+        hide_input_in_errors=True,
+    )
+
+
+class Subscription(Section):
+    """Who we are, to Kafka and to Klaviyo."""
+
+    name: Name = Field(
+        default="Klaviyo Integration",
+        description="Unique name; its slug names the consumer group.",
+    )
+    version: str = Field(
+        default="v1.0",
+        pattern=r"^[A-Za-z0-9._+~-]{1,40}$",
+        description="Version of the integration, sent in the User-Agent.",
+    )
+
+    @property
+    def slug(self) -> str:
+        """The name in the letters a Kafka group may have: `klaviyo-integration`."""
+        plain = (
+            unicodedata.normalize("NFKD", self.name).encode("ascii", "ignore").decode()
+        )
+        return re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")
+
+    @model_validator(mode="after")
+    def _sluggable(self) -> Self:
+        if not self.slug:
+            raise ValueError(
+                "name must have at least one letter a-z or digit, for its slug"
+            )
+        return self
+
+
+class Klaviyo(Section):
+    """The account and how we speak to it."""
+
+    api_url: str = Field(
+        default="https://a.klaviyo.com", description="Base URL of the API."
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""), description="Private key `pk_...` of the account."
+    )
+    api_revision: Annotated[str, BeforeValidator(text)] = Field(
+        default="",
+        description=f"API revision to ask for; blank is `{DEFAULT_REVISION}`.",
+    )
+    strict_revision: bool = Field(
+        default=False,
+        description="True refuses to be served a newer revision than asked for: "
+        "a retired one then halts.",
+    )
+    generate_events: bool = Field(
+        default=True,
+        description="False sends profiles only; order records are skipped.",
+    )
+
+    @field_validator("api_url")
+    @classmethod
+    def _base(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be a URL that starts with https:// or http://")
+        if "@" in parts.netloc or parts.query or parts.fragment:
+            raise ValueError(
+                "must be a plain base URL, without credentials, query or fragment"
+            )
+        return value.rstrip("/")
+
+    @field_validator("api_key")
+    @classmethod
+    def _header_safe(cls, value: SecretStr) -> SecretStr:
+        key = value.get_secret_value().strip()
+        if not re.fullmatch(r"[!-~]*", key):
+            raise ValueError(
+                "must be one word of plain characters; was more than the key copied?"
+            )
+        return SecretStr(key)
+
+    @field_validator("api_revision")
+    @classmethod
+    def _dated(cls, value: str) -> str:
+        if not value:
+            return DEFAULT_REVISION
+        match = _REVISION.fullmatch(value)
+        try:
+            date.fromisoformat(match[1] if match else "")
+        except ValueError:
+            raise ValueError(
+                "must be a date as 2026-07-15, or one with .pre behind it"
+            ) from None
+        return value
+
+
+class Throttle(Section):
+    """Ceilings of our own, under Klaviyo's."""
+
+    limit: Annotated[Count | None, BeforeValidator(blank)] = Field(
+        default=None,
+        description="At most so many calls per `throttle.seconds`, over all endpoints; "
+        "blank is only Klaviyo's limits.",
+    )
+    seconds: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
+        default=None, description="Seconds that `throttle.limit` counts over."
+    )
+    concurrent_connections: Count = Field(
+        default=10, description="Connections to Klaviyo."
+    )
+    quota_share: Annotated[float, BeforeValidator(not_bool)] = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Part of the account's quota this deployment may use.",
+    )
+
+    @model_validator(mode="after")
+    def _paired(self) -> Self:
+        if (self.limit is None) != (self.seconds is None):
+            raise ValueError(
+                "limit and seconds go together: set both, or leave both blank"
+            )
+        return self
+
+
+class Kafka(Section):
+    """The cluster and what we read from it."""
+
+    bootstrap_servers: Annotated[Name, BeforeValidator(join)] = Field(
+        default="localhost:9092",
+        description="Brokers to start from, as host:port, comma-separated.",
+    )
+    security_protocol: Annotated[
+        Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(upper)
+    ] = Field(default="PLAINTEXT", description="How to talk to the brokers.")
+    sasl_mechanism: Annotated[
+        Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], BeforeValidator(upper)
+    ] = Field(
+        default="PLAIN", description="How to log in, with SASL_PLAINTEXT and SASL_SSL."
+    )
+    sasl_username: str = Field(default="", description="User of the SASL login.")
+    sasl_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of the SASL login."
+    )
+    ssl_cafile: str = Field(
+        default="", description="File of the authorities to trust; blank is the system's."
+    )
+    ssl_certfile: str = Field(
+        default="", description="File of our own certificate, if any."
+    )
+    ssl_keyfile: str = Field(default="", description="File of that certificate's key.")
+    topics: Annotated[tuple[str, ...], BeforeValidator(split)] = Field(
+        default=("shop.customers", "shop.orders"),
+        min_length=1,
+        description="Topics to read; one that starts with `^` is a regular expression.",
+    )
+    group: str = Field(
+        default="",
+        description="Consumer group; blank is `klaviyo-` and the subscription's slug.",
+    )
+    start: Annotated[Literal["none", "earliest", "latest"], BeforeValidator(lower)] = (
+        Field(
+            default="none",
+            description="Where a group without offsets starts; none refuses and says so.",
+        )
+    )
+    session_timeout: Seconds = Field(
+        default=15,
+        ge=6,  # s; what brokers accept unless told otherwise: 6 s to 30 min
+        le=1800,
+        description="Seconds after which a dead replica's partitions move.",
+    )
+
+    @field_validator("topics")
+    @classmethod
+    def _readable(cls, topics: tuple[str, ...]) -> tuple[str, ...]:
+        for topic in topics:
+            if topic.startswith("^"):
+                try:
+                    re.compile(topic)
+                except re.error as error:
+                    raise ValueError(
+                        f"has an entry that is no regular expression, at {error.pos}"
+                    ) from None
+            else:
+                topic_name(topic)
+        return topics
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        sasl = self.security_protocol.startswith("SASL_")
+        if sasl and not (self.sasl_username and self.sasl_password.get_secret_value()):
+            raise ValueError(
+                f"security_protocol {self.security_protocol} needs sasl_username and "
+                "sasl_password"
+            )
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise ValueError("ssl_keyfile needs ssl_certfile")
+        return self
+
+
+class Topics(Section):
+    """The topics we write."""
+
+    dead_letters: str = Field(
+        default="klaviyo.dead-letters",
+        description="Topic for records Klaviyo cannot take.",
+    )
+    create: bool = Field(
+        default=True, description="Whether `run` creates the topics it writes."
+    )
+
+    _named = field_validator("dead_letters")(topic_name)
+
+
+class Events(Section):
+    """Metric names in Klaviyo, one per event type."""
+
+    order_placed: Name = Field(
+        default="Placed Order", description="Metric of an `order.placed` record."
+    )
+    ordered_product: Name = Field(
+        default="Ordered Product", description="Metric of each line of a placed order."
+    )
+    order_fulfilled: Name = Field(
+        default="Fulfilled Order", description="Metric of an `order.fulfilled` record."
+    )
+    order_cancelled: Name = Field(
+        default="Cancelled Order", description="Metric of an `order.cancelled` record."
+    )
+    order_refunded: Name = Field(
+        default="Refunded Order", description="Metric of an `order.refunded` record."
+    )
+
+
+class Profile(Section):
+    """How customers become profiles."""
+
+    identity_conflict: Annotated[
+        Literal["drop_identifier", "dead_letter"], BeforeValidator(lower)
+    ] = Field(
+        default="drop_identifier",
+        description="When identifiers point to two profiles: leave the weaker one out, "
+        "or dead-letter the record.",
+    )
+    default_country: Annotated[str, BeforeValidator(upper)] = Field(
+        default="",
+        description="Country (ISO 3166, two letters) of phones without one, when the "
+        "address has none.",
+    )
+
+    @field_validator("default_country")
+    @classmethod
+    def _country(cls, value: str) -> str:
+        from phonenumbers import SUPPORTED_REGIONS  # noqa: PLC0415  slow, seldom needed
+
+        if value and value not in SUPPORTED_REGIONS:
+            raise ValueError(
+                "must be a two-letter ISO 3166 country code, such as US or GB"
+            )
+        return value
+
+
+class Deliver(Section):
+    """Bounds of the forward direction."""
+
+    malformed_limit: Count = Field(
+        default=100,
+        description="So many malformed records in a row, or half of the last 1,000, "
+        "halt the flow.",
+    )
+    buffer_bytes: Bytes = Field(
+        default=ByteSize(64 * 2**20), description="Bytes that may be in flight."
+    )
+    buffer_records: Count = Field(
+        default=50_000, description="Records that may be in flight."
+    )
+
+
+class Deletes(Section):
+    """What a deleted customer does."""
+
+    policy: Annotated[Literal["ignore"], BeforeValidator(lower)] = Field(
+        default="ignore", description="`customer.deleted` and tombstones: ignore."
+    )
+
+
+class Http(Section):
+    """Where /livez, /readyz and /metrics answer."""
+
+    host: Name = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  probes come from outside the pod
+    port: Annotated[int, BeforeValidator(not_bool)] = Field(
+        default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+    )
+
+
+class Log(Section):
+    """What is logged, and how."""
+
+    format: Annotated[Literal["auto", "json", "readable"], BeforeValidator(lower)] = (
+        Field(
+            default="auto",
+            description="Auto is readable on a terminal and json elsewhere.",
+        )
+    )
+    level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(lower)
+    ] = Field(default="info", description="Least level that is logged.")

@@ -1,0 +1,436 @@
+"""Where settings come from, which place wins, and what is refused."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.errors import SettingsError
+from pipeline.settings import Settings, describe, load
+
+SECRET = "pk_planted0000000000000000000000001"
+
+
+def refused(config: Path | None, environ: Mapping[str, str]) -> str:
+    with pytest.raises(SettingsError) as caught:
+        load(config, environ)
+    assert caught.value.exit_code == 2
+    assert caught.value.__cause__ is None
+    assert not isinstance(caught.value.__context__, ValidationError)  # it has the values
+    return str(caught.value)
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def secrets(here: Path) -> Path:
+    folder = here / "secrets"
+    folder.mkdir()
+    return folder
+
+
+def toml(folder: Path, text: str, name: str = "mine.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# -- places ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+def test_without_anything_the_defaults_are_those_of_the_contract() -> None:
+    settings = load(None, {"HOME": "/", "OTHER_HTTP__PORT": "1"})
+    assert settings.subscription.name == "Klaviyo Integration"
+    assert settings.subscription.version == "v1.0"
+    assert settings.slug == "klaviyo-integration"
+    assert settings.klaviyo.api_url == "https://a.klaviyo.com"
+    assert settings.klaviyo.api_key.get_secret_value() == ""
+    assert settings.klaviyo.api_revision == "2023-10-15"
+    assert settings.klaviyo.strict_revision is False
+    assert settings.klaviyo.generate_events is True
+    assert settings.throttle.limit is None
+    assert settings.throttle.seconds is None
+    assert settings.throttle.concurrent_connections == 10
+    assert settings.throttle.quota_share == 1.0
+    assert settings.kafka.bootstrap_servers == "localhost:9092"
+    assert settings.kafka.topics == ("shop.customers", "shop.orders")
+    assert settings.kafka.group == "klaviyo-klaviyo-integration"
+    assert settings.kafka.start == "none"
+    assert settings.kafka.session_timeout == 15
+    assert settings.topics.dead_letters == "klaviyo.dead-letters"
+    assert settings.topics.create is True
+    assert settings.events.order_placed == "Placed Order"
+    assert settings.events.ordered_product == "Ordered Product"
+    assert settings.events.order_fulfilled == "Fulfilled Order"
+    assert settings.events.order_cancelled == "Cancelled Order"
+    assert settings.events.order_refunded == "Refunded Order"
+    assert settings.profile.identity_conflict == "drop_identifier"
+    assert settings.profile.default_country == ""
+    assert settings.deliver.malformed_limit == 100
+    assert settings.deliver.buffer_bytes == 64 * 1024 * 1024
+    assert settings.deliver.buffer_records == 50_000
+    assert settings.deletes.policy == "ignore"
+    assert (settings.http.host, settings.http.port) == ("0.0.0.0", 8080)
+    assert (settings.log.format, settings.log.level) == ("auto", "info")
+
+
+def test_made_by_hand_settings_read_neither_file_nor_environment(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toml(here, "[http]\nport = 1", "pipeline.toml")
+    monkeypatch.setenv("PIPELINE_HTTP__PORT", "2")
+    monkeypatch.setenv("HTTP", '{"port": 3}')
+    assert Settings().http.port == 8080
+
+
+def test_the_environment_wins_over_secret_files_and_those_over_the_file(
+    here: Path, secrets: Path
+) -> None:
+    path = toml(here, '[http]\nport = 1\nhost = "one"\n[log]\nlevel = "error"')
+    (secrets / "PIPELINE_HTTP__PORT").write_text("2\n")
+    (secrets / "PIPELINE_HTTP__HOST").write_text("two\n")
+    environ = {"PIPELINE_HTTP__PORT": "3", "PIPELINE_SECRETS_DIR": str(secrets)}
+    settings = load(path, environ)
+    assert settings.http.port == 3
+    assert settings.http.host == "two"
+    assert settings.log.level == "error"
+
+
+def test_the_file_is_the_option_else_the_variable_else_pipeline_toml(here: Path) -> None:
+    option = toml(here, "[http]\nport = 1")
+    variable = toml(here, "[http]\nport = 2", "variable.toml")
+    toml(here, "[http]\nport = 3", "pipeline.toml")
+    environ = {"PIPELINE_CONFIG": str(variable)}
+    assert load(option, environ).http.port == 1
+    assert load(None, environ).http.port == 2
+    assert load(None, {}).http.port == 3
+
+
+def test_an_empty_variable_counts_as_not_set(here: Path) -> None:
+    path = toml(here, "[http]\nport = 1")
+    environ = {
+        "PIPELINE_HTTP__PORT": "",
+        "PIPELINE_CONFIG": "",
+        "PIPELINE_SECRETS_DIR": "",
+    }
+    assert load(path, environ).http.port == 1
+
+
+@pytest.mark.usefixtures("here")
+def test_lists_in_the_environment_are_comma_separated() -> None:
+    settings = load(None, {"PIPELINE_KAFKA__TOPICS": " a, ^shop\\..* ,b,"})
+    assert settings.kafka.topics == ("a", "^shop\\..*", "b")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("TRUE", True), ("False", False), ("fAlSe", False), ("1", True), ("off", False)],
+)
+def test_booleans_are_taken_in_any_case(text: str, value: object) -> None:
+    settings = load(None, {"PIPELINE_KLAVIYO__GENERATE_EVENTS": text})
+    assert settings.klaviyo.generate_events is value
+
+
+def test_the_file_may_write_values_in_the_forms_people_use(here: Path) -> None:
+    path = toml(
+        here,
+        """
+        [klaviyo]
+        api_url = "http://127.0.0.1:9000/"
+        api_revision = 2026-07-15
+        [kafka]
+        bootstrap_servers = ["one:9092", "two:9092"]
+        topics = "a, b"
+        security_protocol = "ssl"
+        session_timeout = 6
+        [deliver]
+        buffer_bytes = "32 MiB"
+        [profile]
+        default_country = "gb"
+        [log]
+        level = "DEBUG"
+        """,
+    )
+    settings = load(path, {})
+    assert settings.klaviyo.api_url == "http://127.0.0.1:9000"
+    assert settings.klaviyo.api_revision == "2026-07-15"
+    assert settings.kafka.bootstrap_servers == "one:9092,two:9092"
+    assert settings.kafka.topics == ("a", "b")
+    assert settings.kafka.security_protocol == "SSL"
+    assert settings.deliver.buffer_bytes == 32 * 1024 * 1024
+    assert settings.profile.default_country == "GB"
+    assert settings.log.level == "debug"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_slug_names_the_group_unless_one_is_set() -> None:
+    name = {"PIPELINE_SUBSCRIPTION__NAME": "  Mein Shöp (EU) 2 "}
+    assert load(None, name).slug == "mein-shop-eu-2"
+    assert load(None, name).kafka.group == "klaviyo-mein-shop-eu-2"
+    named = load(None, name | {"PIPELINE_KAFKA__GROUP": "ours"})
+    assert named.kafka.group == "ours"
+
+
+@pytest.mark.usefixtures("here")
+def test_the_variables_kubernetes_adds_for_a_service_are_no_settings() -> None:
+    environ = {
+        "PIPELINE_SERVICE_HOST": "10.0.0.1",
+        "PIPELINE_SERVICE_PORT": "80",
+        "PIPELINE_SERVICE_PORT_HTTP": "80",
+        "PIPELINE_PORT": "tcp://10.0.0.1:80",
+        "PIPELINE_PORT_80_TCP": "tcp://10.0.0.1:80",
+        "PIPELINE_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+    assert load(None, environ).http.port == 8080
+    text = refused(None, {"PIPELINE_PORT": "80"})
+    assert "did you mean PIPELINE_HTTP__PORT?" in text
+
+
+# -- unknown names -----------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("PIPELINE_KLAVIYO__API_KYE", "PIPELINE_KLAVIYO__API_KEY"),
+        ("PIPELINE_KLAVIYO_API_KEY", "PIPELINE_KLAVIYO__API_KEY"),
+        ("PIPELINE_API_KEY", "PIPELINE_KLAVIYO__API_KEY"),
+        ("PIPELINE_klaviyo__api_key", "PIPELINE_KLAVIYO__API_KEY"),
+        ("PIPELINE_KAFKA__BOOTSTRAP_SERVER", "PIPELINE_KAFKA__BOOTSTRAP_SERVERS"),
+        ("PIPELINE_SECRET_DIR", "PIPELINE_SECRETS_DIR"),
+        ("PIPELINE_CONFG", "PIPELINE_CONFIG"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest(name: str, nearest: str) -> None:
+    text = refused(None, {name: SECRET})
+    assert f"{name}, from the environment: there is no such setting" in text
+    assert f"did you mean {nearest}?" in text
+    assert SECRET not in text
+
+
+def test_a_name_with_nothing_near_says_what_to_do(here: Path) -> None:
+    path = toml(here, "[zzz]\nqqq = 1")
+    text = refused(path, {"PIPELINE_QQQQQQQQ__XXXXXXX": "1"})
+    assert text.count("remove it, or look the name up in the README") == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "nearest"),
+    [
+        ("[klavio]\nx = 1", "[klavio]", "did you mean [klaviyo]?"),
+        ("[klaviyo]\napi_kee = 1", "klaviyo.api_kee", "did you mean klaviyo.api_key?"),
+        ("[kafka]\nquota_share = 1", "kafka.quota_share", "mean throttle.quota_share?"),
+        ("api_key = 'x'", "api_key", "did you mean klaviyo.api_key?"),
+        ("http = 8080", "http", "write [http]"),
+    ],
+)
+def test_an_unknown_name_in_the_file_is_refused_with_the_nearest(
+    here: Path, text: str, name: str, nearest: str
+) -> None:
+    path = toml(here, text)
+    said = refused(path, {})
+    assert f"{name}, from {path}: " in said
+    assert nearest in said
+
+
+def test_an_unknown_secret_file_is_refused_with_the_nearest(secrets: Path) -> None:
+    (secrets / "PIPELINE_KLAVIYO__APIKEY").write_text(SECRET)
+    (secrets / "klaviyo-key").write_text(SECRET)
+    (secrets / ".hidden").write_text(SECRET)
+    (secrets / "..data").mkdir()
+    text = refused(None, {"PIPELINE_SECRETS_DIR": str(secrets)})
+    assert f"PIPELINE_KLAVIYO__APIKEY, from {secrets}" in text
+    assert "did you mean PIPELINE_KLAVIYO__API_KEY?" in text
+    assert f"klaviyo-key, from {secrets}" in text
+    assert "hidden" not in text
+    assert SECRET not in text
+
+
+def test_all_findings_are_named_at_once_each_with_its_place(
+    here: Path, secrets: Path
+) -> None:
+    path = toml(here, "[throtle]\nlimit = 1\n[http]\nport = 70000\n[log]\nlevel = 'loud'")
+    (secrets / "PIPELINE_KAFKA__SASL_PASWORD").write_text("x")
+    text = refused(
+        path,
+        {
+            "PIPELINE_SECRETS_DIR": str(secrets),
+            "PIPELINE_LOG__LEVL": "x",
+            "PIPELINE_KAFKA__SESSION_TIMEOUT": "5",
+        },
+    )
+    lines = [line for line in text.splitlines() if line.startswith("- ")]
+    assert len(lines) == 6
+    assert f"http.port, from {path}: must be less than or equal to 65535" in text
+    assert (
+        "from PIPELINE_KAFKA__SESSION_TIMEOUT in the environment: must be greater" in text
+    )
+    assert (
+        f"log.level, from {path}: must be 'debug', 'info', 'warning' or 'error'" in text
+    )
+
+
+# -- values ------------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("THROTTLE__LIMIT", "5", "limit and seconds go together"),
+        ("THROTTLE__SECONDS", "5", "limit and seconds go together"),
+        ("THROTTLE__LIMIT", "0", "must be greater than 0"),
+        ("THROTTLE__QUOTA_SHARE", "0", "must be greater than 0"),
+        ("THROTTLE__QUOTA_SHARE", "1.01", "must be less than or equal to 1"),
+        ("THROTTLE__QUOTA_SHARE", "nan", "must be"),
+        ("THROTTLE__CONCURRENT_CONNECTIONS", "0", "must be greater than 0"),
+        ("KLAVIYO__API_URL", "a.klaviyo.com", "starts with https:// or http://"),
+        ("KLAVIYO__API_URL", "ftp://a.klaviyo.com", "starts with https:// or http://"),
+        ("KLAVIYO__API_URL", "https://", "starts with https:// or http://"),
+        ("KLAVIYO__API_URL", "https://a:b@klaviyo.com", "without credentials"),
+        ("KLAVIYO__API_URL", "https://a.klaviyo.com/?x=1", "without credentials, query"),
+        ("KLAVIYO__API_REVISION", "v2024-10-15", "must be a date"),
+        ("KLAVIYO__API_REVISION", "2024-13-45", "must be a date"),
+        ("KLAVIYO__API_REVISION", "2024-10-15.pr", "must be a date"),
+        ("KLAVIYO__API_KEY", "pk_a pk_b", "one word of plain characters"),
+        ("KLAVIYO__GENERATE_EVENTS", "maybe", "must be a valid boolean"),
+        ("DELIVER__BUFFER_BYTES", "0", "must be greater than 0"),
+        ("DELIVER__BUFFER_BYTES", "64 elephants", "must be a number of bytes"),
+        ("DELIVER__BUFFER_RECORDS", "-1", "must be greater than 0"),
+        ("DELIVER__MALFORMED_LIMIT", "0", "must be greater than 0"),
+        ("KAFKA__SESSION_TIMEOUT", "5.9", "must be greater than or equal to 6"),
+        ("KAFKA__SESSION_TIMEOUT", "inf", "must be"),
+        ("KAFKA__TOPICS", ",", "must have at least 1 item"),
+        ("KAFKA__TOPICS", "a b", "must be a Kafka topic name"),
+        ("KAFKA__TOPICS", "^shop(", "no regular expression"),
+        ("KAFKA__START", "begin", "must be 'none', 'earliest' or 'latest'"),
+        ("KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "needs sasl_username and sasl_password"),
+        ("KAFKA__SSL_KEYFILE", "key.pem", "ssl_keyfile needs ssl_certfile"),
+        ("TOPICS__DEAD_LETTERS", "..", "must be a Kafka topic name"),
+        ("TOPICS__DEAD_LETTERS", "shop.orders", "would be read again"),
+        ("SUBSCRIPTION__NAME", "!!!", "at least one letter a-z or digit"),
+        ("SUBSCRIPTION__VERSION", "v1\r\nX: y", "must match pattern"),
+        ("EVENTS__ORDER_PLACED", " ", None),
+        ("PROFILE__DEFAULT_COUNTRY", "UK", "ISO 3166"),
+        ("PROFILE__IDENTITY_CONFLICT", "merge", "must be 'drop_identifier' or"),
+        ("DELETES__POLICY", "erase", "must be 'ignore'"),
+        ("HTTP__PORT", "-1", "must be greater than or equal to 0"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused(
+    variable: str, value: str, says: str | None
+) -> None:
+    environ = {f"PIPELINE_{variable}": value}
+    if says is None:
+        load(None, environ)  # blank: not set
+        return
+    text = refused(None, environ)
+    assert says in text
+    assert f"PIPELINE_{variable}" in text
+
+
+def test_true_is_no_number(here: Path) -> None:
+    path = toml(here, "[http]\nport = true\n[throttle]\nconcurrent_connections = true")
+    assert refused(path, {}).count("must be a number") == 2
+
+
+@pytest.mark.usefixtures("here")
+def test_limit_and_seconds_together_are_taken() -> None:
+    environ = {"PIPELINE_THROTTLE__LIMIT": "5", "PIPELINE_THROTTLE__SECONDS": "0.5"}
+    throttle = load(None, environ).throttle
+    assert (throttle.limit, throttle.seconds) == (5, 0.5)
+
+
+@pytest.mark.parametrize("text", ["[http", "x = ", "[http]\nport = 1\nport = 2"])
+def test_a_file_that_is_not_toml_is_refused_with_the_line(here: Path, text: str) -> None:
+    path = toml(here, text)
+    assert f"{path} is not TOML (at " in refused(path, {})
+
+
+def test_files_that_cannot_be_read_are_refused(here: Path) -> None:
+    gone = here / "gone.toml"
+    assert f"{gone} cannot be read" in refused(gone, {})
+    assert f"{gone} cannot be read" in refused(None, {"PIPELINE_CONFIG": str(gone)})
+    assert "cannot be read" in refused(here, {})
+    assert "PIPELINE_SECRETS_DIR" in refused(None, {"PIPELINE_SECRETS_DIR": str(gone)})
+    binary = here / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    assert "not TOML in UTF-8" in refused(binary, {})
+
+
+def test_a_secret_that_is_no_text_is_refused(secrets: Path) -> None:
+    (secrets / "PIPELINE_KLAVIYO__API_KEY").mkdir()
+    (secrets / "PIPELINE_KAFKA__SASL_PASSWORD").write_bytes(b"\xff\xfe\xff")
+    (secrets / "PIPELINE_KAFKA__SASL_USERNAME").write_bytes(b"x" * 100_000)
+    text = refused(None, {"PIPELINE_SECRETS_DIR": str(secrets)})
+    assert text.count("must be a readable file") == 2
+    assert "too large" in text
+
+
+# -- secrets -----------------------------------------------------------------------------
+
+
+def test_a_secret_planted_in_any_setting_is_never_repeated(here: Path) -> None:
+    for setting in describe():
+        section, field = setting.name.split(".")
+        path = toml(here, f"[{section}]\n{field} = '12{SECRET}'")
+        for config, environ in ((None, {setting.variable: f"12{SECRET}"}), (path, {})):
+            error: object = None
+            settings = Settings()
+            try:
+                settings = load(config, environ)
+            except SettingsError as caught:
+                error = caught
+            assert SECRET not in f"{error} {error!r}", setting.name
+            if setting.secret:
+                shown = f"{settings} {settings!r} {settings.model_dump()}"
+                assert SECRET not in shown + settings.model_dump_json(), setting.name
+                assert settings.secret_values() == (f"12{SECRET}",)
+
+
+def test_a_broken_file_with_a_secret_does_not_repeat_it(here: Path) -> None:
+    for text in (f"[klaviyo]\napi_key = {SECRET}", f"[klaviyo]\napi_key = '{SECRET}"):
+        assert SECRET not in refused(toml(here, text), {})
+
+
+@pytest.mark.usefixtures("here")
+def test_a_missing_credential_is_an_error_only_for_who_needs_it() -> None:
+    with pytest.raises(SettingsError, match="PIPELINE_KLAVIYO__API_KEY"):
+        load(None, {}).require_credential()
+    load(None, {"PIPELINE_KLAVIYO__API_KEY": "pk_x"}).require_credential()
+
+
+def test_settings_never_change() -> None:
+    settings = Settings()
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http.port = 1
+    with pytest.raises(ValueError, match="frozen"):
+        settings.http = settings.http
+
+
+# -- the description ---------------------------------------------------------------------
+
+
+def test_every_setting_is_described_with_default_and_one_sentence() -> None:
+    described = {setting.name: setting for setting in describe()}
+    assert len(described) == 40
+    for setting in described.values():
+        assert setting.meaning.endswith("."), setting.name
+        assert setting.default, setting.name
+    assert described["klaviyo.api_key"].secret
+    assert described["kafka.sasl_password"].secret
+    assert sum(setting.secret for setting in described.values()) == 2
+    assert described["klaviyo.api_key"].default == "blank"
+    assert described["kafka.topics"].default == "shop.customers, shop.orders"
+    assert described["deliver.buffer_bytes"].default == "64 MiB"
+    assert described["kafka.session_timeout"].default == "15"
+    assert described["klaviyo.generate_events"].default == "true"
+    assert described["http.port"].variable == "PIPELINE_HTTP__PORT"
