@@ -1,0 +1,386 @@
+"""The way of a call to Klaviyo and back, outermost first.
+
+    retry   until Klaviyo has said yes or no; outages, 429 and a refused credential are
+            waited out for ever (contract G5), visibly: metrics, /readyz, halts
+    limit   a permit of the operation's family, a connection; the headers go back
+    metrics duration, status
+    auth    the Authorization header in force for this attempt
+    wire    bytes out, bytes in, and what the answer means
+
+Why not aiohttp's own client middlewares: they run inside one `ClientSession._request`,
+whose total time-out spans all of them (aiohttp 3.14, client.py: the TimeoutHandle is
+started before `build_client_middlewares`), so a wait for a permit or a back-off would eat
+the attempt's 30 s; and they see a ClientRequest, which knows no operation.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Self, TypeAlias
+
+import msgspec
+from prometheus_client import Counter, Histogram
+
+from pipeline.clock import Clock
+from pipeline.klaviyo.absence import Absence
+from pipeline.klaviyo.auth import Credential
+from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.halts import Halts
+from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
+from pipeline.klaviyo.quotas import QUOTAS
+from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
+from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.wire import Answer, TooMuch, Wire
+from pipeline.observe.health import Halt, Health
+from pipeline.observe.metrics import Metrics
+
+__all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session"]
+
+
+class Call(msgspec.Struct):
+    """One thing to ask of Klaviyo. `path` starts with /api and is percent-encoded."""
+
+    operation: str  # a key of QUOTAS
+    method: str
+    path: str
+    accepted: frozenset[int]  # the statuses documented as success
+    body: bytes | None = None
+    proof: msgspec.json.Decoder[Any] | None = None  # what a good answer's body must be
+    permit: Permit | None = None  # acquired before; ended here
+    attempts: int = 0
+
+    def __repr__(self) -> str:  # the body and the query are a customer's
+        return f"Call({self.operation}, attempts={self.attempts})"
+
+
+class Accepted(msgspec.Struct, frozen=True, gc=False):
+    """Klaviyo did it, or took it for processing (202)."""
+
+    status: int
+    body: bytes
+    attempts: int
+
+    def __repr__(self) -> str:  # the body is a customer's
+        return f"Accepted({self.status}, attempts={self.attempts})"
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """The request's own fault: 400, 404, 409, 422, or 413 for its size."""
+
+    status: int
+    faults: tuple[Fault, ...]
+    attempts: int
+
+
+class Attempt(msgspec.Struct, gc=False):
+    """What one attempt came to. `reason` is the label of a repetition."""
+
+    kind: Kind
+    reason: str
+    answer: Answer | None = None  # None: no answer came
+    faults: tuple[Fault, ...] = ()
+    stale: bool = False  # sent with a credential that is no more in force
+    sent: float = 0.0  # monotonic s
+
+
+Step: TypeAlias = Callable[[Call], Awaitable[Attempt]]
+Signed: TypeAlias = Callable[[Call, str], Awaitable[Attempt]]  # with the credential
+
+NONE: Final = "none"  # label of an attempt without an answer
+_HALTS: Final[dict[Kind, Halt]] = {
+    "unauthorized": "unauthorized",
+    "forbidden": "forbidden",
+    "retired": "revision_retired",
+}
+
+
+class Session:
+    """Sends calls. One for the whole process; `async with` opens and closes it."""
+
+    def __init__(
+        self,
+        *,
+        api_url: str,
+        agent: str,
+        credential: Credential,
+        revision: Revision,
+        limits: Limits,
+        connections: int,
+        health: Health,
+        metrics: Metrics,
+        clock: Clock,
+        chance: Callable[[], float],
+    ) -> None:
+        """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
+        self.revision = revision
+        self._limits = limits
+        self._metrics = metrics
+        self._clock = clock
+        self._chance = chance
+        self._health = health
+        self._wire = Wire(api_url, agent, revision, connections)
+        self._connections = asyncio.Semaphore(connections)
+        self._halts = Halts(health, credential, clock)
+        self._absence = Absence(health, clock)
+        self._waited: dict[str, float] = {}
+        self._families: dict[str, Family] = {}
+        self._measured = _measured(
+            _authorised(credential, _judged(self._wire, revision)), metrics, clock
+        )
+
+    async def __aenter__(self) -> Self:
+        self._wire.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._wire.close()
+
+    async def ready(self, operation: str) -> None:
+        """Return when a call of `operation` could go at once; for its one batcher."""
+        started = self._clock.monotonic()
+        await self._family(operation).free()
+        waited = self._clock.monotonic() - started
+        self._waited[operation] = self._waited.get(operation, 0.0) + waited
+
+    def free_now(self, operation: str) -> bool:
+        """Whether a call of `operation` could go at once."""
+        return self._family(operation).free_now()
+
+    async def acquire(self, operation: str) -> Permit:
+        """Wait for the right to send one call of `operation`."""
+        started = self._clock.monotonic()
+        permit = await self._family(operation).acquire()
+        waited = self._clock.monotonic() - started + self._waited.pop(operation, 0.0)
+        self._metrics.throttle_wait.labels(operation).observe(waited)
+        return permit
+
+    async def send(self, call: Call) -> Accepted | Refused:
+        """Send until Klaviyo accepts or refuses; cancelling it is no outcome."""
+        failures = 0
+        try:
+            while True:
+                probe = await self._enter(call)
+                try:
+                    attempt = await self._attempt(call, halting=not probe)
+                finally:
+                    if probe:
+                        self._halts.leave()
+                if attempt is None:  # a halt began while it waited for its permit
+                    continue
+                if (end := self._end(call, attempt, probe=probe)) is not None:
+                    return end
+                self._metrics.api_retries.labels(call.operation, attempt.reason).inc()
+                if attempt.kind in _HALTS:
+                    continue
+                failures += 1
+                await self._wait(call.operation, attempt, failures)
+        finally:
+            if failures:
+                self._absence.left(call.operation)
+            if call.permit is not None:
+                call.permit.unused()
+
+    async def once(self, call: Call) -> Attempt:
+        """One attempt, whatever comes of it, halting nothing: for `check`."""
+        attempt = await self._attempt(call, halting=False)
+        if attempt is None:
+            raise AssertionError("only a halting attempt gives way to a halt")
+        return attempt
+
+    # -- retry ----------------------------------------------------------------------
+
+    async def _enter(self, call: Call) -> bool:
+        if self._halts.halted and call.permit is not None:
+            # Its slot, and its role as the gate's probe, are for whoever may send.
+            call.permit.unused()
+            call.permit = None
+        return await self._halts.enter(call.operation)
+
+    def _end(
+        self, call: Call, attempt: Attempt, *, probe: bool
+    ) -> Accepted | Refused | None:
+        answer = attempt.answer
+        match attempt.kind:
+            case "accepted" | "refused" | "too_large":
+                self._absence.answered(call.operation)
+                if probe:
+                    self._halts.proved(call.operation)
+                assert answer is not None  # noqa: S101 - the kinds of an answer
+                if attempt.kind == "accepted":
+                    return Accepted(answer.status, answer.body, call.attempts)
+                return Refused(answer.status, attempt.faults, call.attempts)
+            case "unauthorized" | "forbidden" | "retired":
+                self._absence.answered(call.operation)
+                if not attempt.stale and attempt.sent >= self._halts.resumed:
+                    self._halts.refused(
+                        call.operation,
+                        _HALTS[attempt.kind],
+                        self._advice(call.operation, attempt),
+                        probe=probe,
+                    )
+            case "throttled" | "outage" | "unexpected":
+                pass
+        return None
+
+    async def _wait(self, operation: str, attempt: Attempt, failures: int) -> None:
+        pause = 0.0  # a 429 pauses the family, not the call
+        if attempt.kind != "throttled":
+            pause = backoff(failures, self._chance())
+        if failures == 1:
+            self._absence.joined(operation, attempt.sent)
+        self._absence.failed(
+            operation, attempt.reason, max(pause, self._family(operation).closed_for())
+        )
+        if pause:
+            await asyncio.sleep(pause)
+
+    def _advice(self, operation: str, attempt: Attempt) -> str:
+        """Say what is wrong and what to do about it."""
+        status = attempt.answer.status if attempt.answer else 0
+        match attempt.kind:
+            case "unauthorized":
+                return (
+                    f"Klaviyo does not know the credential ({status} for {operation}): "
+                    "set klaviyo.api_key to a valid private key; no restart is needed"
+                )
+            case "forbidden":
+                return (
+                    f"the credential may not do {operation} ({status}), which needs "
+                    f"{QUOTAS[operation].scopes}; a key's scopes are fixed: make a "
+                    "new one and set klaviyo.api_key"
+                )
+            case _:
+                return (
+                    f"Klaviyo does not serve {operation} in revision "
+                    f"{self.revision.asked} ({status}): set klaviyo.api_revision to a "
+                    "newer one and restart"
+                )
+
+    # -- limit ----------------------------------------------------------------------
+
+    async def _attempt(self, call: Call, *, halting: bool) -> Attempt | None:
+        """One attempt with a permit and a connection; None if it gave way to a halt."""
+        while True:
+            permit, call.permit = call.permit, None
+            if permit is None:
+                permit = await self.acquire(call.operation)
+            with permit:  # cancelled in flight: the slot is freed a window later
+                await self._connect(permit)
+                try:
+                    if halting and self._halts.halted:
+                        permit.unused()
+                        return None
+                    if permit.overtaken:
+                        permit.unused()
+                        continue
+                    return await self._measure(call, permit)
+                finally:
+                    self._connections.release()
+
+    async def _connect(self, permit: Permit) -> None:
+        try:
+            await self._connections.acquire()
+        except BaseException:
+            permit.unused()
+            raise
+
+    async def _measure(self, call: Call, permit: Permit) -> Attempt:
+        call.attempts += 1
+        attempt = await self._measured(call)
+        if attempt.answer is None:
+            permit.failed()
+        else:
+            permit.answered(
+                attempt.answer.status,
+                attempt.answer.headers,
+                failure=attempt.kind in ("outage", "unexpected"),
+            )
+        return attempt
+
+    def _family(self, operation: str) -> Family:
+        if (known := self._families.get(operation)) is not None:
+            return known
+        family = self._families[operation] = self._limits.family(operation)
+        used = self._metrics.quota_used
+        used.labels(operation, "burst").set_function(lambda: family.used(BURST))
+        used.labels(operation, "steady").set_function(lambda: family.used(STEADY))
+        return family
+
+
+# -- metrics -----------------------------------------------------------------------
+
+
+def _measured(step: Step, metrics: Metrics, clock: Clock) -> Step:
+    """Time the step and count its answer."""
+    known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # labels() is slow
+
+    def series(operation: str, status: int) -> tuple[Counter, Histogram]:
+        if (found := known.get((operation, status))) is None:
+            text, group = (str(status), f"{status // 100}xx") if status else (NONE, NONE)
+            found = known[operation, status] = (
+                metrics.api_responses.labels(operation, text),
+                metrics.api_request_seconds.labels(operation, group),
+            )
+        return found
+
+    async def measured(call: Call) -> Attempt:
+        started = clock.monotonic()
+        attempt = await step(call)
+        attempt.sent = started
+        status = attempt.answer.status if attempt.answer else 0
+        responses, seconds = series(call.operation, status)
+        responses.inc()
+        seconds.observe(clock.monotonic() - started)
+        return attempt
+
+    return measured
+
+
+# -- auth --------------------------------------------------------------------------
+
+
+def _authorised(credential: Credential, step: Signed) -> Step:
+    """Send with the credential in force; mark a refusal of one that no more is."""
+
+    async def authorised(call: Call) -> Attempt:
+        authorization = await credential.authorization()
+        attempt = await step(call, authorization)
+        if attempt.kind in ("unauthorized", "forbidden"):
+            attempt.stale = await credential.authorization() != authorization
+        return attempt
+
+    return authorised
+
+
+# -- wire --------------------------------------------------------------------------
+
+
+def _judged(wire: Wire, revision: Revision) -> Signed:
+    """Send, and say what came of it."""
+
+    async def judged(call: Call, authorization: str) -> Attempt:
+        try:
+            answer = await wire.send(call.method, call.path, call.body, authorization)
+        except TooMuch:
+            return Attempt("unexpected", "oversize")
+        except Exception as error:
+            if (reason := name_failure(error)) is None:
+                raise
+            return Attempt("outage", reason)
+        revision.observe(answer.headers.get("X-Klaviyo-Api-Revision"))
+        if answer.status in call.accepted:
+            if call.proof is not None and not _proved(call.proof, answer.body):
+                return Attempt("unexpected", "unexpected", answer)
+            return Attempt("accepted", "", answer)
+        document = faults(answer.body)
+        kind = classify(call.operation, answer.status, call.accepted, document)
+        return Attempt(kind, kind, answer, document)
+
+    return judged
+
+
+def _proved(proof: msgspec.json.Decoder[Any], body: bytes) -> bool:
+    try:
+        proof.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,489 @@
+"""Who may send when: windows, queue, resizing, gate, ceiling, share."""
+
+import asyncio
+
+import pytest
+
+from pipeline.klaviyo.limits import BURST, STEADY, Ceiling, Limits, Permit
+from pipeline.klaviyo.quotas import QUOTAS
+from tests.unit.klaviyo.fixed_windows import family, gaps, soon
+from tests.virtual_time import LoopClock, Stuck, run, virtual
+
+OK = 202
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
+
+
+@virtual
+async def test_the_first_call_of_all_goes_alone() -> None:
+    """What a former process left of the quota is known only from an answer."""
+    limits = family(10, 100)
+    first = await limits.acquire()
+    second = asyncio.create_task(limits.acquire())
+    await soon()
+    assert not second.done()
+    first.answered(OK, {})
+    await soon()
+    assert second.done()
+
+
+@virtual
+async def test_a_cancelled_first_call_hands_its_place_on() -> None:
+    limits = family(10, 100)
+    first = await limits.acquire()
+    second = asyncio.create_task(limits.acquire())
+    await soon()
+    first.released()
+    await soon()
+    assert second.done()
+
+
+@virtual
+async def test_an_idle_account_may_burst() -> None:
+    limits = family(10, 150)
+    (await limits.acquire()).answered(OK, {})
+    for _ in range(8):
+        await limits.acquire()
+    assert now() == 0
+
+
+@virtual
+async def test_a_slot_is_freed_a_window_after_the_answer_not_after_the_send() -> None:
+    limits = family(1, 60)
+    permit = await limits.acquire()
+    await asyncio.sleep(5)
+    permit.answered(OK, {})
+    await limits.acquire()
+    assert now() == pytest.approx(6, abs=0.01)
+
+
+@virtual
+async def test_a_hung_call_holds_its_slot() -> None:
+    limits = family(2, 2)
+    (await limits.acquire()).answered(OK, {})
+    await limits.acquire()  # never answered
+    third = asyncio.create_task(limits.acquire())
+    await asyncio.sleep(59)
+    assert not third.done()
+    await asyncio.sleep(2)
+    assert third.done()  # the first one's slot
+    fourth = asyncio.create_task(limits.acquire())
+    await asyncio.sleep(600)
+    assert not fourth.done()
+    fourth.cancel()
+
+
+@virtual
+async def test_a_call_without_an_answer_frees_its_slot_a_window_later() -> None:
+    limits = family(1, 60)
+    permit = await limits.acquire()
+    await asyncio.sleep(30)
+    permit.failed()
+    await limits.acquire()
+    assert now() == pytest.approx(31, abs=0.01)
+
+
+@virtual
+async def test_an_unused_permit_frees_its_slot_at_once() -> None:
+    limits = family(1, 60)
+    (await limits.acquire()).unused()
+    await limits.acquire()
+    assert now() == 0
+
+
+@virtual
+async def test_ending_a_permit_again_does_nothing() -> None:
+    limits = family(1, 60)
+    permit = await limits.acquire()
+    permit.answered(OK, {})
+    for end in (permit.failed, permit.released, permit.unused):
+        end()
+    assert limits.used(BURST) == 1
+    assert limits.used(STEADY) == 1 / 60
+
+
+@virtual
+async def test_waiters_are_served_in_order() -> None:
+    limits = family(1, 60)
+    served: list[int] = []
+
+    async def one(number: int) -> None:
+        permit = await limits.acquire()
+        served.append(number)
+        permit.answered(OK, {})
+
+    tasks = []
+    for number in range(20):
+        tasks.append(asyncio.create_task(one(number)))
+        await asyncio.sleep(0.01)
+    tasks[7].cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert served == [each for each in range(20) if each != 7]
+
+
+@virtual
+async def test_a_backlog_flows_evenly_after_the_burst() -> None:
+    limits = family(75, 750)
+    times: list[float] = []
+    for _ in range(400):
+        permit = await limits.acquire()
+        times.append(now())
+        permit.answered(OK, {})
+    assert max(gaps(times)) <= 0.1
+
+
+@virtual
+async def test_free_takes_nothing_and_acquire_then_succeeds_at_once() -> None:
+    limits = family(1, 60)
+    (await limits.acquire()).answered(OK, {})
+    await limits.free()
+    at = now()
+    assert at == pytest.approx(1, abs=0.01)
+    await limits.free()
+    await limits.acquire()
+    assert now() == at
+
+
+@virtual
+async def test_free_lets_those_go_first_who_wait_for_a_permit() -> None:
+    """A call that is tried again is older than one that is still to be composed."""
+    limits = family(1, 60)
+    (await limits.acquire()).answered(OK, {})
+    free = asyncio.create_task(limits.free())
+    await soon()
+    retried = asyncio.create_task(limits.acquire())
+    await asyncio.sleep(1.01)
+    assert retried.done()
+    assert not free.done()
+    (await retried).answered(OK, {})
+    await free
+    assert now() == pytest.approx(2.01, abs=0.02)
+
+
+@virtual
+async def test_a_lower_announced_limit_is_kept_at_once() -> None:
+    limits = family(10, 600)
+    (await limits.acquire()).answered(OK, {"RateLimit-Limit": "2, 2;w=1, 4;w=60"})
+    for _ in range(3):
+        (await limits.acquire()).answered(OK, {})
+    assert now() >= 1
+    await limits.acquire()
+    assert now() >= 60
+
+
+@virtual
+async def test_a_higher_announced_limit_wakes_who_waits() -> None:
+    limits = family(1, 15)
+    (await limits.acquire()).answered(OK, {})
+    second = await limits.acquire()
+    waiting = [asyncio.create_task(limits.acquire()) for _ in range(50)]
+    await soon()
+    at = now()
+    second.answered(OK, {"RateLimit-Limit": "100, 100;w=1, 1000;w=60"})
+    await asyncio.gather(*waiting)
+    assert now() == at
+
+
+@virtual
+async def test_huge_limits_cost_no_waiting_at_all() -> None:
+    """A server that only counts must be fed as fast as the machine can."""
+    limits = family(350, 3500)
+    header = {"RateLimit-Limit": "6000000"}  # a plain number speaks of the minute
+    (await limits.acquire()).answered(OK, header)
+    for _ in range(20_000):
+        (await limits.acquire()).answered(OK, header)
+    assert now() == 0
+
+
+@virtual
+async def test_a_daily_limit_is_kept_when_announced() -> None:
+    limits = family(10, 150)
+    header = {"RateLimit-Limit": "10, 10;w=1, 150;w=60, 3;w=86400"}
+    for _ in range(3):
+        (await limits.acquire()).answered(OK, header)
+    await limits.acquire()
+    assert now() >= 86_400
+
+
+@pytest.mark.parametrize("text", ["", "many", "-5", "0", "1;w=x", "5, 6, 7", "9" * 40])
+@virtual
+async def test_garbage_in_the_limit_header_changes_nothing(text: str) -> None:
+    limits = family(10, 150)
+    (await limits.acquire()).answered(OK, {"RateLimit-Limit": text})
+    assert limits.limits == {BURST: 10, STEADY: 150}
+
+
+@virtual
+async def test_a_share_divides_every_limit_but_leaves_at_least_one() -> None:
+    limits = family(3, 60, share=1 / 3)
+    (await limits.acquire()).answered(OK, {})
+    assert limits.used(BURST) == 1
+    assert limits.used(STEADY) == 1 / 20
+    limits.set_share(0.001)
+    assert limits.used(STEADY) == 1
+
+
+@virtual
+async def test_a_larger_share_wakes_who_waits() -> None:
+    limits = family(10, 600, share=0.1)
+    (await limits.acquire()).answered(OK, {})
+    waiting = asyncio.create_task(limits.acquire())
+    await soon()
+    assert not waiting.done()
+    limits.set_share(1)
+    await soon()
+    assert waiting.done()
+
+
+# -- gate ----------------------------------------------------------------------------
+
+
+async def opened(burst: int = 100, steady: int = 6000) -> list[Permit]:
+    """Ten permits of one open family, in flight."""
+    limits = family(burst, steady)
+    (await limits.acquire()).answered(OK, {})
+    return [await limits.acquire() for _ in range(10)]
+
+
+@virtual
+async def test_a_429_pauses_the_family_then_one_probe_opens_it() -> None:
+    limits = family(100, 6000)
+    permits = [await limits.acquire()]
+    permits[0].answered(OK, {})
+    permits = [await limits.acquire() for _ in range(10)]
+    waiting = [asyncio.create_task(limits.acquire()) for _ in range(5)]
+    for permit in permits:
+        permit.answered(429, {"Retry-After": "7"})
+    assert limits.closed_for() == 7
+    await asyncio.sleep(6.9)
+    assert not any(task.done() for task in waiting)
+    await asyncio.sleep(10)
+    assert [task.done() for task in waiting] == [True, False, False, False, False]
+    (await waiting[0]).answered(OK, {})
+    await soon()
+    assert all(task.done() for task in waiting)
+
+
+@virtual
+async def test_429s_of_one_incident_do_not_make_the_back_off_grow() -> None:
+    permits = await opened()
+    for permit in permits:
+        permit.answered(429, {})
+    assert permits[0]._family.closed_for() == 0.25
+
+
+@virtual
+async def test_the_longest_retry_after_of_an_incident_counts() -> None:
+    permits = await opened()
+    for permit, pause in zip(permits, (2, 9, 4), strict=False):
+        permit.answered(429, {"Retry-After": str(pause)})
+    assert permits[0]._family.closed_for() == 9
+
+
+@virtual
+async def test_a_late_429_counts_in_full_though_the_probe_succeeds() -> None:
+    permits = await opened()
+    limits = permits[0]._family
+    permits[0].answered(429, {"Retry-After": "3"})
+    probe = await limits.acquire()
+    permits[1].answered(429, {"Retry-After": "7"})  # was in flight all the time
+    probe.answered(OK, {})
+    (await limits.acquire()).answered(OK, {})
+    assert now() == pytest.approx(10, abs=0.01)
+    await limits.acquire()
+    assert now() == pytest.approx(10, abs=0.01)
+
+
+@virtual
+async def test_a_429_to_the_probe_pauses_again() -> None:
+    limits = family(100, 6000)
+    (await limits.acquire()).answered(429, {"Retry-After": "3"})
+    (await limits.acquire()).answered(429, {"Retry-After": "5"})
+    await limits.acquire()
+    assert now() == pytest.approx(8, abs=0.01)
+
+
+@pytest.mark.parametrize("header", [{}, {"Retry-After": "soon"}, {"Retry-After": "0"}])
+@virtual
+async def test_429s_without_a_useful_time_back_off_more_and_more(
+    header: dict[str, str],
+) -> None:
+    limits = family(1000, 60_000)
+    times: list[float] = []
+    for _ in range(20):
+        permit = await limits.acquire()
+        times.append(now())
+        permit.answered(429, header)
+    pauses = gaps(times)
+    assert pauses == sorted(pauses)
+    assert pauses[0] == pytest.approx(0.25, abs=0.01)  # half of 0.5: chance is 0.5 here
+    assert pauses[-1] == pytest.approx(30, abs=1)  # half of the cap
+
+
+@virtual
+async def test_a_single_failure_delays_nobody_else() -> None:
+    permits = await opened()
+    limits = permits[0]._family
+    permits[0].answered(500, {})
+    permits[1].failed()
+    await limits.acquire()
+    assert now() == 0
+
+
+@virtual
+async def test_five_failures_in_a_row_close_the_gate_with_growing_back_off() -> None:
+    permits = await opened()
+    limits = permits[0]._family
+    for permit in permits:  # all in flight fail: still one incident
+        permit.failed()
+    times = [now()]
+    for _ in range(4):
+        permit = await limits.acquire()
+        times.append(now())
+        permit.answered(503, {})
+    assert gaps(times) == pytest.approx([0.5, 0.75, 1.125, 1.6875], abs=0.02)
+    waiting = [asyncio.create_task(limits.acquire()) for _ in range(2)]
+    await asyncio.sleep(60)
+    assert [task.done() for task in waiting] == [True, False]
+    (await waiting[0]).answered(OK, {})
+    await waiting[1]
+
+
+@virtual
+async def test_a_success_between_failures_keeps_the_gate_open() -> None:
+    permits = await opened()
+    for permit in permits[:4]:
+        permit.failed()
+    permits[4].answered(OK, {})
+    for permit in permits[5:9]:
+        permit.failed()
+    assert permits[0]._family.closed_for() == 0
+
+
+@virtual
+async def test_the_caller_may_say_that_a_good_status_was_a_failure() -> None:
+    """A captive portal answers 200; the session knows, the limits do not."""
+    permits = await opened()
+    for permit in permits[:5]:
+        permit.answered(200, {}, failure=True)
+    assert permits[0]._family.closed_for() > 0
+
+
+@pytest.mark.parametrize("end", ["released", "unused"])
+@virtual
+async def test_a_probe_that_is_given_up_hands_its_role_on(end: str) -> None:
+    limits = family(100, 6000)
+    (await limits.acquire()).answered(429, {"Retry-After": "3"})
+    probe = await limits.acquire()
+    other = asyncio.create_task(limits.acquire())
+    await soon()
+    assert not other.done()
+    getattr(probe, end)()
+    await soon()
+    assert other.done()
+
+
+@virtual
+async def test_cancelling_the_waiting_probe_lets_another_one_go() -> None:
+    limits = family(100, 6000)
+    (await limits.acquire()).answered(429, {"Retry-After": "3"})
+    first, second = (asyncio.create_task(limits.acquire()) for _ in range(2))
+    await asyncio.sleep(1)
+    first.cancel()
+    await second
+    assert now() == pytest.approx(3, abs=0.01)
+
+
+@virtual
+async def test_a_permit_releases_itself_when_its_holder_is_cancelled() -> None:
+    limits = family(1, 60)
+
+    async def holder() -> None:
+        with await limits.acquire():
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(holder())
+    await asyncio.sleep(5)
+    task.cancel()
+    await limits.acquire()
+    assert now() == pytest.approx(6, abs=0.01)
+
+
+@virtual
+async def test_a_permit_from_before_the_pause_is_overtaken() -> None:
+    permits = await opened()
+    permits[0].answered(429, {"Retry-After": "3"})
+    assert all(permit.overtaken for permit in permits)
+    probe = await permits[0]._family.acquire()
+    assert not probe.overtaken
+
+
+# -- several operations --------------------------------------------------------------
+
+
+@virtual
+async def test_the_ceiling_bounds_all_operations_together() -> None:
+    limits = Limits(LoopClock(), lambda: 0.5, ceiling=Ceiling(3, 10))
+    for _ in range(2):
+        for operation in ("create_event", "create_or_update_profile"):
+            (await limits.family(operation).acquire()).answered(OK, {})
+    assert now() == pytest.approx(10, abs=0.05)
+
+
+@virtual
+async def test_an_answer_to_one_operation_wakes_another_that_waits_for_the_ceiling() -> (
+    None
+):
+    limits = Limits(LoopClock(), lambda: 0.5, ceiling=Ceiling(1, 10))
+    event = await limits.family("create_event").acquire()
+    profile = asyncio.create_task(limits.family("create_or_update_profile").acquire())
+    await asyncio.sleep(100)
+    assert not profile.done()
+    event.answered(OK, {})
+    await profile
+    assert now() == pytest.approx(110, abs=0.05)
+
+
+@virtual
+async def test_without_a_ceiling_operations_do_not_wait_for_each_other() -> None:
+    limits = Limits(LoopClock(), lambda: 0.5)
+    (await limits.family("get_accounts").acquire()).answered(429, {"Retry-After": "60"})
+    await limits.family("create_event").acquire()
+    assert now() == 0
+
+
+@virtual
+async def test_quotas_are_the_announced_ones() -> None:
+    limits = Limits(LoopClock(), lambda: 0.5, share=0.5)
+    (await limits.family("create_event").acquire()).answered(
+        OK, {"RateLimit-Limit": "700"}
+    )
+    limits.family("get_accounts")
+    assert limits.quotas() == {"create_event": (350, 700), "get_accounts": (1, 15)}
+
+
+def test_an_operation_without_a_quota_is_a_mistake_of_ours() -> None:
+    async def main() -> None:
+        Limits(LoopClock(), lambda: 0.5).family("create_evnt")
+
+    with pytest.raises(KeyError):
+        run(main())
+
+
+def test_every_quota_has_a_burst_and_a_steady_limit() -> None:
+    for quota in QUOTAS.values():
+        assert 0 < quota.burst <= quota.steady <= quota.burst * 60
+
+
+def test_a_permit_nobody_ends_blocks_for_ever_and_the_loop_says_so() -> None:
+    """The property tests rely on it: a lost wake-up is found, not waited for."""
+
+    async def main() -> None:
+        limits = family(1, 60)
+        await limits.acquire()
+        await limits.acquire()
+
+    with pytest.raises(Stuck):
+        run(main())

@@ -1,0 +1,107 @@
+"""The whole client against the second witness: full windows, no 429, in virtual time."""
+
+import asyncio
+import random
+from typing import Literal
+
+import orjson
+import pytest
+
+from pipeline.klaviyo.auth import ApiKey
+from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.session import Accepted, Session
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.sandbox import Sandbox
+from pipeline.sandbox.settings import Settings
+from tests.virtual_time import LoopClock, virtual
+
+OPERATION = "POST /api/profile-import"
+STEADY = 750  # create_or_update_profile, calls a minute
+
+
+def body(number: int) -> bytes:
+    attributes = {"external_id": f"C-{number}"}
+    return orjson.dumps({"data": {"type": "profile", "attributes": attributes}})
+
+
+async def flood(sandbox: Sandbox, seconds: float, share: float = 1.0) -> Metrics:
+    """A process that has more to send than it may, for so long; then it is killed."""
+    metrics, clock, chance = Metrics(), LoopClock(), random.Random(1).random
+    limits = Limits(clock, chance, share=share)
+    session = Session(
+        api_url=sandbox.url,
+        agent="test",
+        credential=ApiKey(lambda: "pk_test"),
+        revision=Revision("2026-07-15", strict=True, metrics=metrics, clock=clock),
+        limits=limits,
+        connections=10,
+        health=Health(metrics, clock),
+        metrics=metrics,
+        clock=clock,
+        chance=chance,
+    )
+    client, numbers = Client(session, limits), iter(range(10_000))
+
+    async def worker() -> None:
+        for number in numbers:
+            answer = await client.import_profile(body(number))
+            assert isinstance(answer, Accepted)
+
+    async with session:
+        workers = [asyncio.create_task(worker()) for _ in range(20)]
+        await asyncio.wait(workers, timeout=seconds)
+        for task in workers:
+            task.cancel()
+        ends = await asyncio.gather(*workers, return_exceptions=True)
+    assert {type(end) for end in ends} == {asyncio.CancelledError}
+    return metrics
+
+
+def throttled(metrics: Metrics) -> float:
+    """How many 429s it got."""
+    return (
+        metrics.registry.get_sample_value(
+            "klaviyo_pipeline_api_responses_total",
+            {"operation": "create_or_update_profile", "status": "429"},
+        )
+        or 0
+    )
+
+
+def used(sandbox: Sandbox) -> list[int]:
+    """Calls counted in each minute of the sandbox's clock."""
+    spent = sandbox.account.windows.usage()[OPERATION]
+    return [window.used for window in spent]
+
+
+@pytest.mark.parametrize("header", ["list", "number"])
+@pytest.mark.parametrize("latency", [0.0, 0.15])
+@virtual
+async def test_two_whole_windows_are_full_and_nothing_is_refused(
+    latency: float, header: Literal["list", "number"]
+) -> None:
+    settings = Settings(latency=latency, limit_header=header)
+    async with Sandbox(settings=settings, clock=LoopClock(), sleep=asyncio.sleep) as box:
+        metrics = await flood(box, 119.99)
+        assert throttled(metrics) == 0
+        assert sum(used(box)) >= 0.98 * 2 * STEADY
+
+
+@virtual
+async def test_a_restarted_process_keeps_to_what_the_killed_one_left() -> None:
+    async with Sandbox(clock=LoopClock(), sleep=asyncio.sleep) as box:
+        await flood(box, 40)
+        assert throttled(await flood(box, 100)) == 0
+        assert used(box)[0] == STEADY
+
+
+@virtual
+async def test_three_replicas_share_the_quota_without_a_429() -> None:
+    settings = Settings(latency=(0.05, 0.4))
+    async with Sandbox(settings=settings, clock=LoopClock(), sleep=asyncio.sleep) as box:
+        ends = await asyncio.gather(*(flood(box, 119.99, 1 / 3) for _ in range(3)))
+        assert [throttled(metrics) for metrics in ends] == [0, 0, 0]
+        assert sum(used(box)) >= 0.98 * 2 * STEADY
