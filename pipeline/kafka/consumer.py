@@ -1,0 +1,245 @@
+"""Reads records and commits offsets; the flow's only way to hear from Kafka.
+
+    start -> (assigned -> poll, commit ... -> revoked)* -> stop
+
+Outages raise nothing: `poll` gives nothing, `commit` says no, /readyz names what is away,
+and the client underneath is made anew when it is beyond hope. Partitions are owned per
+*epoch*, from `on_assigned` to the end of `on_revoked`; outside of one nothing is handed
+out and nothing is committed.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Final
+
+import structlog
+from aiokafka.errors import (
+    OffsetOutOfRangeError,
+    RecordTooLargeError,
+    TopicAuthorizationFailedError,
+)
+from aiokafka.record import default_records
+from aiokafka.structs import ConsumerRecord
+
+from pipeline.clock import Clock
+from pipeline.kafka.client import Client
+from pipeline.kafka.membership import REVOKE_BUDGET, Membership
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Partition, Record
+from pipeline.settings import Kafka
+
+__all__ = ["REVOKE_BUDGET", "Consumer"]
+
+COMMIT_LIMIT: Final = 3.0  # s; a commit takes 6-8 ms when all is well
+REST: Final = 1.0  # s before a partition that could not be read is tried again
+
+
+class Consumer:
+    """One member of the consumer group, on one event loop.
+
+    `on_assigned` gets the partitions owned from now on; `on_revoked` is awaited before
+    they go, at most `REVOKE_BUDGET` s: end what is in flight and commit there. `exclude`
+    are topics a `^regex` does not match: our own output would go in circles.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Kafka,
+        metrics: Metrics,
+        health: Health,
+        clock: Clock,
+        on_assigned: Callable[[Collection[Partition]], None],
+        on_revoked: Callable[[], Awaitable[None]],
+        exclude: Collection[str] = (),
+    ) -> None:
+        self._membership = Membership(
+            settings=settings,
+            metrics=metrics,
+            health=health,
+            clock=clock,
+            on_assigned=on_assigned,
+            on_revoked=on_revoked,
+            exclude=exclude,
+        )
+        self._metrics = metrics
+        self._health = health
+        self._clock = clock
+        self._resting: dict[Partition, float] = {}  # could not be read; tried again then
+        self._turn = 0
+        self._log = structlog.get_logger("kafka")
+
+    @property
+    def epoch(self) -> int:
+        """How many assignments there were; 0 before the first."""
+        return self._membership.epoch
+
+    @property
+    def assigned(self) -> frozenset[Partition]:
+        """The partitions of the present epoch; none between two."""
+        return self._membership.assigned
+
+    async def start(self) -> None:
+        """Connect and ask to join the group; `on_assigned` is called some time later.
+
+        A topic that does not exist is said and waited for. Raises `KafkaUnreachable` and
+        `SettingsError`.
+        """
+        if default_records.DefaultRecordBatch is default_records._DefaultRecordBatchPy:  # noqa: SLF001
+            self._log.warning(
+                "aiokafka runs without its compiled parser, many times slower"
+            )
+        await self._membership.start()
+
+    async def stop(self) -> None:
+        """Leave the group, in about 5 s whatever is down. A poll that waits returns.
+
+        Commit before: `on_revoked` is not called, what is uncommitted is read again.
+        """
+        await self._membership.stop()
+
+    async def poll(
+        self,
+        partitions: Collection[Partition],
+        max_records: int,
+        timeout: float,  # noqa: ASYNC109  the patience of a poll is no deadline
+    ) -> list[Record]:
+        """Get the next records of these partitions, at most `max_records`.
+
+        In offset order per partition; none after `timeout` s, or as soon as the
+        assignment changes. What is prefetched of other partitions stays; no partitions,
+        no records. May be cancelled. Raises `OffsetsMissing` and `OffsetsLost`.
+        """
+        membership = self._membership
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        while True:
+            # Signals first, then a look: nothing in between is missed.
+            changed, client = membership.changed, membership.client
+            if membership.failure is not None:
+                raise membership.failure
+            wanted = [each for each in partitions if each in membership.assigned]
+            news = client.news() if client is not None and wanted else None
+            try:
+                if client is not None and wanted:
+                    records = await self._take(client, wanted, max_records)
+                    if records:
+                        return records
+                signals = {changed} if news is None else {changed, news}
+                await asyncio.wait(
+                    signals,
+                    timeout=max(0.0, deadline - loop.time()),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+            finally:
+                if news is not None and not news.cancel() and not news.cancelled():
+                    news.exception()  # seen; `Membership` reports it
+            if loop.time() >= deadline or (changed.done() and not membership.failure):
+                return []
+
+    async def _take(
+        self, client: Client, wanted: list[Partition], most: int
+    ) -> list[Record]:
+        """Take what is fetched of these; each time another partition comes first."""
+        self._turn += 1
+        first = self._turn % len(wanted)
+        taken: list[Record] = []
+        for partition in wanted[first:] + wanted[:first]:
+            if len(taken) >= most:
+                break
+            if not client.fetched(partition) or self._rests(partition):
+                continue
+            try:
+                found = await client.take(partition, most - len(taken))
+            except Exception as error:  # noqa: BLE001  a parser raises anything
+                self._cannot_read(partition, error)
+                continue
+            if found and self._resting.pop(partition, None) is not None:
+                self._health.back("partition {}-{}".format(*partition))
+            taken += map(_record, found)
+        return taken
+
+    def _rests(self, partition: Partition) -> bool:
+        return self._clock.monotonic() < self._resting.get(partition, 0.0)
+
+    def _cannot_read(self, partition: Partition, error: Exception) -> None:
+        """One partition stands still, and /readyz names it; the others go on."""
+        topic, number = partition
+        self._resting[partition] = self._clock.monotonic() + REST
+        match error:
+            case OffsetOutOfRangeError() | RecordTooLargeError():
+                # Retention overtook us; or aiokafka skipped a record, which a new client
+                # reads again. The next assignment decides where that leaves us.
+                self._membership.mend(f"{topic}-{number}: {error!r}")
+            case TopicAuthorizationFailedError():
+                self._health.away(
+                    f"partition {topic}-{number}", f"{topic} may not be read; grant READ"
+                )
+            case _:
+                self._health.away(
+                    f"partition {topic}-{number}", f"it cannot be read on: {error!r}"
+                )
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        """Tell the group that all below these offsets has ended; true if it took it.
+
+        False after `COMMIT_LIMIT` s, when the group refuses, and at once for a partition
+        that is not assigned (any more): the flow simply tries again, or forgets it.
+        """
+        membership = self._membership
+        client, epoch = membership.client, membership.epoch
+        if client is None or not offsets.keys() <= membership.assigned:
+            self._metrics.commit_failures.inc()
+            return False
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + COMMIT_LIMIT
+        # aiokafka retries without limit and reads the generation anew for each try: once
+        # the epoch is over it could commit for partitions that others own by then.
+        committing = asyncio.create_task(client.commit(offsets))
+        try:
+            while not committing.done() and loop.time() < deadline:
+                if membership.epoch != epoch or not membership.assigned:
+                    break
+                await asyncio.wait(
+                    {committing, membership.changed},
+                    timeout=deadline - loop.time(),
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+        finally:
+            committing.cancel()
+        if committing.done() and not committing.cancelled():
+            error = committing.exception()
+            if error is None:
+                return True
+            self._log.debug("commit refused", error=repr(error))
+        self._metrics.commit_failures.inc()
+        return False
+
+    @property
+    def part(self) -> float:
+        """The part of all partitions that is assigned to this member, 0 to 1."""
+        client = self._membership.client
+        known = client.known() if client is not None else 0
+        return min(1.0, len(self.assigned) / known) if known else 0.0
+
+    def highwater(self, partition: Partition) -> int | None:
+        """Offset the next record of an assigned partition will get, once it is known."""
+        client = self._membership.client
+        if client is None or partition not in self.assigned:
+            return None
+        return client.highwater(partition)
+
+
+def _record(found: ConsumerRecord) -> Record:
+    return Record(
+        found.topic,
+        found.partition,
+        found.offset,
+        found.timestamp,
+        found.key,
+        found.value,
+        tuple((name, value or b"") for name, value in found.headers)
+        if found.headers
+        else (),
+    )

@@ -1,0 +1,289 @@
+"""A real Apache Kafka of one node, for the tests that no mock can stand in for.
+
+`find` takes the first of these that is there: `KAFKA_BOOTSTRAP_SERVERS`; Java with Maven
+(jars are fetched once into `.cache/kafka`, or `KAFKA_JARS`, about 43 MB); docker. The
+last two are ours: they can be killed, frozen and started again on the same port and data.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, Protocol, Self
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
+
+__all__ = ["PASSWORD", "USER", "Apache", "Unavailable", "find"]
+
+HERE: Final = Path(__file__).parent
+JARS: Final = Path(os.environ.get("KAFKA_JARS", HERE.parent.parent / ".cache" / "kafka"))
+IMAGE: Final = "apache/kafka:4.1.0"
+UP: Final = 60.0  # s until a broker must answer
+USER: Final = "ada"
+PASSWORD: Final = "planted-password"  # of a broker that lives for one run
+
+
+class Unavailable(Exception):
+    """No real broker can be had here; the text says what would make one."""
+
+
+class _Machine(Protocol):
+    """What the broker runs on. `pause` is hung, not closed: nobody answers any more."""
+
+    def start(self, properties: Mapping[str, str]) -> None: ...
+    def kill(self) -> None: ...
+    def pause(self) -> None: ...
+    def resume(self) -> None: ...
+    def remove(self) -> None: ...
+
+
+class _Java:
+    def __init__(self) -> None:
+        self._folder = Path(tempfile.mkdtemp(prefix="kafka-test-"))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, properties: Mapping[str, str]) -> None:
+        file = self._folder / "node.properties"
+        if not file.exists():
+            settings = {**properties, "log.dirs": str(self._folder / "data")}
+            file.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
+            cluster = uuid.uuid4().hex[:22]
+            _run(
+                *_java(),
+                "kafka.tools.StorageTool",
+                "format",
+                "-t",
+                cluster,
+                "-c",
+                str(file),
+            )
+        with (self._folder / "broker.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [*_java("-Xmx512m"), "kafka.Kafka", str(file)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait()
+
+    def pause(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def remove(self) -> None:
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class _Docker:
+    def __init__(self) -> None:
+        self._name = f"kafka-test-{uuid.uuid4().hex[:8]}"
+        self._made = False
+
+    def start(self, properties: Mapping[str, str]) -> None:
+        if self._made:
+            _run("docker", "start", self._name)
+            return
+        settings = [
+            part
+            for key, value in properties.items()
+            for part in ("--env", f"KAFKA_{_variable(key)}={value}")
+        ]
+        _run(
+            *("docker", "run", "--detach", "--network", "host", "--name", self._name),
+            *settings,
+            IMAGE,
+        )
+        self._made = True
+
+    def kill(self) -> None:
+        _run("docker", "kill", self._name)
+
+    def pause(self) -> None:
+        _run("docker", "pause", self._name)
+
+    def resume(self) -> None:
+        _run("docker", "unpause", self._name)
+
+    def remove(self) -> None:
+        _run("docker", "rm", "--force", "--volumes", self._name)
+
+
+class Apache:
+    """One broker, for the length of the block."""
+
+    def __init__(self, bootstrap: str = "", machine: _Machine | None = None) -> None:
+        self.bootstrap = bootstrap
+        self.sasl = ""  # a second address, for USER with PASSWORD only; ours have one
+        self._machine = machine
+        self._properties: dict[str, str] = {}
+
+    @property
+    def ours(self) -> bool:
+        """Whether it may be killed and frozen."""
+        return self._machine is not None
+
+    def __enter__(self) -> Self:
+        if self._machine is None:
+            self._await()
+            return self
+        client, login, controller = (f"127.0.0.1:{port}" for port in _ports(3))
+        self.bootstrap, self.sasl = client, login
+        self._properties = _properties(client, login, controller)
+        try:
+            self.start()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._machine is not None:
+            self._machine.remove()
+
+    @property
+    def _owned(self) -> _Machine:
+        assert self._machine is not None, "not our broker: it must not be touched"
+        return self._machine
+
+    def start(self) -> None:
+        """Start it (again) and wait until it answers."""
+        self._owned.start(self._properties)
+        self._await()
+
+    def kill(self) -> None:
+        """kill -9: nothing is closed in order."""
+        self._owned.kill()
+
+    def freeze(self) -> None:
+        """Hung, not closed: connections stay open and nobody answers."""
+        self._owned.pause()
+
+    def thaw(self) -> None:
+        """Go on after `freeze`."""
+        self._owned.resume()
+
+    def create(self, *topics: str, partitions: int = 1, **config: str) -> None:
+        """Make topics; configuration keys have underscores for dots."""
+        settings = {key.replace("_", "."): value for key, value in config.items()}
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        new = [NewTopic(name, partitions, 1, config=settings) for name in topics]
+        for future in admin.create_topics(new).values():
+            future.result(20)
+
+    def _await(self) -> None:
+        deadline = time.monotonic() + UP
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        while True:
+            try:
+                admin.list_topics(timeout=2)
+            except KafkaException as error:
+                if time.monotonic() > deadline:
+                    raise Unavailable(
+                        f"no answer from {self.bootstrap}: {error}"
+                    ) from error
+            else:
+                return
+
+
+def find() -> Apache:
+    """Return the first real broker there is, not yet entered; raises `Unavailable`."""
+    if bootstrap := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        return Apache(bootstrap)
+    if shutil.which("java") and (shutil.which("mvn") or any(JARS.glob("kafka_*.jar"))):
+        return Apache(machine=_Java())
+    if shutil.which("docker"):
+        try:
+            _run("docker", "info")
+        except Unavailable:
+            pass
+        else:
+            return Apache(machine=_Docker())
+    raise Unavailable(
+        "no real Kafka: set KAFKA_BOOTSTRAP_SERVERS, install Java 17 and Maven, or start "
+        "docker"
+    )
+
+
+def _properties(client: str, login: str, controller: str) -> dict[str, str]:
+    module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
+    listeners = f"PLAINTEXT://{client},SASL_PLAINTEXT://{login}"
+    return {
+        "process.roles": "broker,controller",
+        "node.id": "1",
+        "controller.quorum.voters": f"1@{controller}",
+        "controller.listener.names": "CONTROLLER",
+        "listeners": f"{listeners},CONTROLLER://{controller}",
+        "advertised.listeners": listeners,
+        "listener.security.protocol.map": (
+            "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+        ),
+        "inter.broker.listener.name": "PLAINTEXT",
+        "sasl.enabled.mechanisms": "PLAIN",
+        "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
+            f'{module} user_{USER}="{PASSWORD}";'
+        ),
+        # After a kill -9 it must not wait for its own old session to end.
+        "broker.session.timeout.ms": "1000",
+        "broker.heartbeat.interval.ms": "300",
+        "offsets.topic.replication.factor": "1",
+        "offsets.topic.num.partitions": "4",
+        "transaction.state.log.replication.factor": "1",
+        "transaction.state.log.min.isr": "1",
+        "transaction.state.log.num.partitions": "4",
+        "group.initial.rebalance.delay.ms": "0",
+        "auto.create.topics.enable": "false",
+    }
+
+
+def _variable(key: str) -> str:
+    """The image's form of a property's name: dots become _, and _ becomes __."""
+    return key.replace("_", "__").replace(".", "_").upper()
+
+
+def _java(*more: str) -> list[str]:
+    flags = ["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", *more]
+    return ["java", *flags, "-cp", f"{_jars()}/*"]
+
+
+def _jars() -> Path:
+    if not any(JARS.glob("kafka_*.jar")):
+        JARS.mkdir(parents=True, exist_ok=True)
+        fetch = ("dependency:copy-dependencies", f"-DoutputDirectory={JARS}")
+        _run("mvn", "--quiet", "--batch-mode", "--file", str(HERE / "pom.xml"), *fetch)
+    return JARS
+
+
+def _ports(count: int) -> list[int]:
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise Unavailable(f"{command[0]} failed: {(done.stdout + done.stderr)[-500:]}")

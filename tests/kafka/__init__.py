@@ -1,0 +1,1 @@
+"""Our Kafka clients against brokers."""
