@@ -1,0 +1,1 @@
+"""From Kafka to Klaviyo. `flow` joins the stages: read it first."""

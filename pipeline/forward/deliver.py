@@ -1,0 +1,201 @@
+"""Send a group, read the answer, say for each item how it ended.
+
+Outages, limits and bad credentials never come back from the client: it waits them out.
+What comes back is accepted, or refused by Klaviyo with a document that says why. A
+refusal costs as little as possible (contract G7): first the named optional field, then
+the weaker identifiers, only then the item.
+"""
+
+from collections.abc import Sequence
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.session import Accepted, Fault, Refused
+from pipeline.observe.metrics import Metrics
+from pipeline.records import DELIVERED, Dead, Item, Outcome
+from schemas import bulk_events
+from schemas import klaviyo as wire
+from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
+
+__all__ = ["Deliver"]
+
+Conflicts: TypeAlias = Literal["drop_identifier", "dead_letter"]
+_CONFLICT: Final = 409
+_TOO_LARGE: Final = 413
+REPAIRS: Final = 10  # times an item is sent with less before it is given up
+
+
+class Deliver:
+    """Carries groups to Klaviyo; one outcome per item, in the order of the items."""
+
+    def __init__(self, client: Client, metrics: Metrics, conflicts: Conflicts) -> None:
+        self._client = client
+        self._metrics = metrics
+        self._conflicts = conflicts
+
+    @property
+    def served(self) -> str:
+        """The revision whose bodies we speak."""
+        return self._client.served
+
+    async def send(
+        self, items: Sequence[Item], permit: Permit, *, bulk: bool
+    ) -> Sequence[Outcome]:
+        """Outcomes by index. Cancelling it leaves no outcome at all."""
+        if bulk:
+            return await self._bulk(items, permit, REPAIRS)
+        return [await self._single(item, permit) for item in items]
+
+    async def _bulk(
+        self, items: Sequence[Item], permit: Permit | None, repairs: int
+    ) -> list[Outcome]:
+        """All rows in one request; what Klaviyo names in a refusal is taken out.
+
+        It refuses a request whole. Rows that a pointer names are mended or dead, the rest
+        is sent again; when nobody is named, halves find the one, the last by itself.
+        """
+        if not items:
+            return []
+        answer = await self._client.create_events(_body(items), permit)
+        if isinstance(answer, Accepted):
+            return [DELIVERED] * len(items)
+        if len(items) == 1:
+            return [await self._single(items[0], None)]
+        named = _named(items, answer)
+        if not named:
+            # One after the other: rows of one customer stand in both.
+            middle = len(items) // 2
+            first = await self._bulk(items[:middle], None, repairs)
+            return first + await self._bulk(items[middle:], None, repairs)
+        outcomes: dict[int, Outcome] = {}
+        for index, faults in named.items():
+            item = items[index]
+            repaired = self._without(item.command, faults) if repairs else None
+            if repaired is None:
+                outcomes[index] = _dead(item.command, answer, answer.attempts, faults[0])
+            else:
+                item.command = repaired
+                assert isinstance(repaired, CreateEvent)  # noqa: S101  as it was before
+                item.row = bulk_events.row(repaired)
+                item.person = bulk_events.person(repaired)
+        rest = [index for index in range(len(items)) if index not in outcomes]
+        sent = await self._bulk([items[index] for index in rest], None, repairs - 1)
+        outcomes.update(zip(rest, sent, strict=True))
+        return [outcomes[index] for index in range(len(items))]
+
+    async def _single(self, item: Item, permit: Permit | None) -> Outcome:
+        command = item.command
+        attempts = repairs = 0
+        while True:
+            answer = await self._call(command, permit)
+            permit = None  # a repaired command is a new call
+            attempts += answer.attempts
+            if isinstance(answer, Accepted):
+                return DELIVERED
+            # What was coalesced is taken apart first: the value that is refused may have
+            # come after a good one of the same field.
+            alone = len(item.parts) == 1
+            repaired = (
+                self._repair(command, answer) if alone and repairs < REPAIRS else None
+            )
+            if repaired is None:
+                return _dead(command, answer, attempts)
+            command = repaired
+            repairs += 1
+
+    async def _call(self, command: Command, permit: Permit | None) -> Accepted | Refused:
+        revision = self._client.served
+        match command:
+            case UpsertProfile():
+                body = wire.profile_import(command, revision)
+                return await self._client.import_profile(body, permit)
+            case CreateEvent():
+                body = wire.event(command, revision)
+                return await self._client.create_event(body, permit)
+
+    def _repair(self, command: Command, answer: Refused) -> Command | None:
+        """The command without what was refused; None if that would be nothing."""
+        if answer.status == _CONFLICT and self._conflicts == "drop_identifier":
+            strongest = _strongest(command.identity)
+            if strongest != command.identity:
+                self._degraded("identity_conflict")
+                return msgspec.structs.replace(command, identity=strongest)
+        return self._without(command, answer.faults)
+
+    def _without(self, command: Command, faults: Sequence[Fault]) -> Command | None:
+        """The command without the optional fields that were refused, all at once."""
+        repaired: Command | None = None
+        for fault in faults:
+            if (rest := wire.without(repaired or command, fault.pointer)) is not None:
+                repaired, field = rest
+                self._degraded(field)
+        return repaired
+
+    def _degraded(self, field: str) -> None:
+        self._metrics.degraded_fields.labels(field).inc()
+
+
+def _strongest(identity: Identity) -> Identity:
+    """Only the identifier that wins in Klaviyo's identity resolution."""
+    if identity.external_id is not None:
+        return Identity(external_id=identity.external_id)
+    if identity.email is not None:
+        return Identity(email=identity.email)
+    return identity
+
+
+def _body(items: Sequence[Item]) -> bytes:
+    """Items of one profile that stand together become one entry."""
+    entries: list[bulk_events.Entry] = []
+    for item in items:
+        if not entries or entries[-1].person != item.person:
+            entries.append(bulk_events.Entry(item.person, []))
+        entries[-1].rows.append(item.row)
+    return bulk_events.body(entries)
+
+
+def _named(items: Sequence[Item], answer: Refused) -> dict[int, list[Fault]]:
+    """Faults by index of the row they name, with pointers as of a single event."""
+    starts: list[int] = []  # index of the first item of each entry
+    for index, item in enumerate(items):
+        if not index or items[index - 1].person != item.person:
+            starts.append(index)
+    found: dict[int, list[Fault]] = {}
+    for fault in answer.faults:
+        place = bulk_events.place(fault.pointer)
+        if place is None or place.entry >= len(starts):
+            continue
+        first = starts[place.entry]
+        last = starts[place.entry + 1] if place.entry + 1 < len(starts) else len(items)
+        single = msgspec.structs.replace(fault, pointer=place.pointer)
+        if place.row is None:
+            rows = range(first, last)
+        else:
+            rows = range(first + place.row, min(first + place.row + 1, last))
+        for index in rows:
+            found.setdefault(index, []).append(single)
+    return found
+
+
+def _dead(
+    command: Command, answer: Refused, attempts: int, fault: Fault | None = None
+) -> Dead:
+    if fault is None and answer.faults:
+        fault = answer.faults[0]
+    reasons: dict[int, Literal["identity_conflict", "too_large"]] = {
+        _CONFLICT: "identity_conflict",
+        _TOO_LARGE: "too_large",
+    }
+    return Dead(
+        reason=reasons.get(answer.status, "refused"),
+        stage="deliver",
+        message=fault.safe if fault else f"Klaviyo answered {answer.status}",
+        pointer=fault.pointer if fault else "",
+        status=answer.status,
+        code=fault.code if fault else "",
+        attempts=attempts,
+        unique_id=command.unique_id if isinstance(command, CreateEvent) else "",
+    )

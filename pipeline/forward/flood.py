@@ -1,0 +1,45 @@
+"""The brake on dead letters: when almost all is malformed, the deploy is wrong.
+
+Then the flow halts instead of dead-lettering the world (contract 3,
+deliver.malformed_limit).
+"""
+
+from collections import deque
+from typing import Final
+
+from pipeline.observe.health import Health
+
+__all__ = ["Flood"]
+
+WINDOW: Final = 1000  # records looked back on
+HALF: Final = WINDOW // 2
+
+
+class Flood:
+    """Counts malformed records in a row and among the last 1,000."""
+
+    def __init__(self, limit: int, health: Health) -> None:
+        self._limit = limit  # in a row; 0 switches the brake off
+        self._health = health
+        self._row = 0
+        self._last: deque[bool] = deque(maxlen=WINDOW)
+        self._bad = 0
+
+    def over(self, *, bad: bool) -> bool:
+        """Count one more record; true if it must not be dead-lettered any more."""
+        if not self._limit:
+            return False
+        if len(self._last) == WINDOW:
+            self._bad -= self._last[0]
+        self._last.append(bad)
+        self._bad += bad
+        self._row = self._row + 1 if bad else 0
+        if not bad or (self._row < self._limit and self._bad < HALF):
+            return False
+        self._health.halt(
+            "malformed_flood",
+            f"{self._row} malformed records in a row, {self._bad} of the last {WINDOW}:"
+            " mend what writes the topic, or raise deliver.malformed_limit, and restart;"
+            " the next start goes on with this record",
+        )
+        return True

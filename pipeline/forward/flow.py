@@ -1,0 +1,256 @@
+r"""What happens to a message, on one page.
+
+    source -> plan -> lanes -> batch -> deliver -> checkpoint
+                 \___________________________\-> dead letters -> checkpoint
+
+A record gets a ticket when it is read and keeps it until it has ended as delivered,
+skipped or dead-lettered; the checkpoint commits only below the first open ticket.
+Nothing here settles a ticket because of an error or a cancellation: what did not end is
+read again.
+"""
+
+import asyncio
+from collections.abc import Collection
+from typing import Final
+
+import structlog
+
+from pipeline.clock import Clock
+from pipeline.forward.batch import Batcher, Route
+from pipeline.forward.checkpoint import Checkpoint
+from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deliver import Deliver
+from pipeline.forward.flood import Flood
+from pipeline.forward.lanes import Group, Lanes
+from pipeline.forward.plan import Planner
+from pipeline.forward.source import Source
+from pipeline.forward.tally import Tally
+from pipeline.kafka.consumer import Consumer
+from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.limits import Permit
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.records import (
+    DELIVERED,
+    Dead,
+    Item,
+    Outcome,
+    Partition,
+    Record,
+    Ticket,
+)
+from schemas import bulk_events
+from schemas.event import Plan
+
+__all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
+
+ROUTES: Final = (
+    (Route("create_or_update_profile", "profile"),),
+    (
+        Route("create_event", "event"),
+        Route(
+            "bulk_create_events",
+            "event",
+            bulk_events.ROWS,
+            bulk_events.BYTES,
+            bulk_events.SINCE,
+        ),
+    ),
+)
+COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
+STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
+REVOKE_BUDGET: Final = 20.0  # s; well under the consumer's rebalance timeout
+
+
+class Flow:
+    """The forward direction of one process."""
+
+    def __init__(
+        self,
+        *,
+        planner: Planner,
+        client: Client,
+        deliver: Deliver,
+        dead_letters: DeadLetters,
+        flood: Flood,
+        connections: int,
+        health: Health,
+        metrics: Metrics,
+        clock: Clock,
+    ) -> None:
+        self._planner = planner
+        self._deliver = deliver
+        self._dead_letters = dead_letters
+        self._flood = flood
+        self._health = health
+        self._metrics = metrics
+        self.checkpoint = Checkpoint()
+        self._tally = Tally(metrics, clock)
+        self._lanes = Lanes()
+        self._batcher = Batcher(self._lanes, client, self._carry, connections, metrics)
+        self._letters: set[asyncio.Task[None]] = set()
+        self._held: list[Record] = []  # read, but not admitted: a flood halts the flow
+        self._committing = asyncio.Lock()
+        self._log = structlog.get_logger("forward")
+
+    # -- the way of a record
+    # -----------------------------------------------------------------
+
+    async def run(self, consumer: Consumer, source: Source, stop: asyncio.Event) -> None:
+        """Until `stop` is set: then what is in flight ends, within `STOP_BUDGET`.
+
+        Raises what the source raises at start (`OffsetsMissing`, `OffsetsLost`).
+        """
+        self._consumer = consumer
+        self._source = source
+        reader = asyncio.create_task(self._read(stop))
+        tasks = [reader, asyncio.create_task(self._commit_often())]
+        served = self._deliver.served
+        tasks += [
+            asyncio.create_task(
+                self._batcher.run(*(route for route in routes if route.since <= served))
+            )
+            for routes in ROUTES
+        ]
+        try:
+            await asyncio.wait(
+                [*tasks, self._batcher.failed], return_when=asyncio.FIRST_COMPLETED
+            )
+            await self._drain(STOP_BUDGET)
+            for task in (*tasks, self._batcher.failed):
+                if task.done():
+                    task.result()  # a bug, or a source that cannot be read, ends the run
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._abandon()
+
+    async def _read(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            records = await self._source.poll()
+            if self._held and not self._health.halted:
+                records, self._held = [*self._held, *records], []
+            self._tally.consumed(records)
+            for position, record in enumerate(records):
+                if not self._admit(record):
+                    self._held = records[position:]
+                    break
+            await asyncio.sleep(0)  # let the batchers see each poll's records
+
+    def _admit(self, record: Record) -> bool:
+        """Plan it and queue what it asks for; false if a flood stops it here."""
+        planned = self._planner.plan(record)
+        if self._flood.over(bad=isinstance(planned, Dead)):
+            return False
+        ticket = self.checkpoint.open(record)
+        if ticket is None:
+            return True
+        if isinstance(planned, Plan):
+            self._tally.planned(planned)
+            if planned.commands:
+                self.checkpoint.weigh(ticket, len(planned.commands))
+                self._lanes.add(ticket, planned.commands)
+            else:  # nothing but parts that were skipped
+                self._end(ticket, DELIVERED)
+        else:
+            self._end(ticket, planned)
+        return True
+
+    async def _carry(self, route: Route, group: Group, permit: Permit) -> list[Item]:
+        again: list[Item] = []
+        outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
+        for item, outcome in zip(group.items, outcomes, strict=True):
+            if isinstance(outcome, Dead) and len(item.parts) > 1:
+                again += item.halves()  # one bad record must cost one record
+            else:
+                self._settle(item, outcome)
+        self._source.freed()
+        return again
+
+    def _settle(self, item: Item, outcome: Outcome) -> None:
+        for ticket, _ in item.parts:
+            if ticket.settle(outcome):
+                self._end(ticket, ticket.outcome)
+
+    def _end(self, ticket: Ticket, outcome: Outcome) -> None:
+        if isinstance(outcome, Dead):
+            letter = asyncio.create_task(self._bury(ticket, outcome))
+            self._letters.add(letter)
+            letter.add_done_callback(self._buried)
+        else:
+            self._tally.ended(ticket.record, outcome)
+            self.checkpoint.close(ticket)
+
+    async def _bury(self, ticket: Ticket, dead: Dead) -> None:
+        await self._dead_letters.write(ticket.record, dead)
+        self._tally.ended(ticket.record, dead)
+        self.checkpoint.close(ticket)
+        self._source.freed()
+
+    def _buried(self, letter: asyncio.Task[None]) -> None:
+        self._letters.discard(letter)
+        if not letter.cancelled() and (error := letter.exception()):
+            self._batcher.fail(error)  # its ticket would stay open for ever
+
+    # -- offsets and assignments
+    # -------------------------------------------------------------
+
+    def assigned(self, partitions: Collection[Partition]) -> None:
+        """The consumer owns these from now on, at their committed offsets."""
+        self.checkpoint.assign(partitions)
+
+    async def revoked(self) -> None:
+        """All partitions go: end what is in flight, commit, forget the rest.
+
+        A commit after the checkpoint has forgotten them would be of an assignment that
+        is no longer ours.
+        """
+        try:
+            await self._drain(REVOKE_BUDGET)
+        finally:  # also when the consumer has waited long enough
+            self._lanes.clear()
+            self._held.clear()
+            self.checkpoint.revoke()
+
+    async def _drain(self, budget: float) -> None:
+        """End what is in flight, in this order.
+
+        (1) hand out nothing younger, (2) let what is in flight end, (3) hand out nothing
+        at all, so that nobody takes a customer's next change while the one before it is
+        (4) abandoned, (5) commit.
+        """
+        self._lanes.finish()
+        try:
+            async with asyncio.timeout(budget):
+                await self._lanes.finished()
+                if self._letters:
+                    await asyncio.wait(self._letters)
+        except TimeoutError:
+            self._log.warning(
+                "not all ended in time; the rest is read again", budget=budget
+            )
+        self._lanes.clear()
+        await self._abandon()
+        await self._commit()
+
+    async def _abandon(self) -> None:
+        """Cancel what is in flight: an abandoned item is neither settled nor lost."""
+        await self._batcher.abandon()
+        letters = list(self._letters)
+        for letter in letters:
+            letter.cancel()
+        await asyncio.gather(*letters, return_exceptions=True)
+
+    async def _commit_often(self) -> None:
+        while True:
+            await asyncio.sleep(COMMIT_EVERY)
+            self._health.beat("commit")
+            self._tally.state(self.checkpoint, self._lanes.in_flight, self._consumer)
+            await self._commit()
+
+    async def _commit(self) -> None:
+        async with self._committing:  # an older commit must not land after a newer one
+            offsets = self.checkpoint.settled()
+            if offsets and await self._consumer.commit(offsets):
+                self.checkpoint.committed(offsets)

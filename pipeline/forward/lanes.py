@@ -1,0 +1,297 @@
+"""Per-customer order: what may be sent now.
+
+A lane is the queue of one customer. It is found by any of the customer's identifiers,
+so that a customer record and an order that name the same e-mail stand in one lane; a
+record that names two lanes joins them. At most one request is in flight per lane, so no
+later change of a customer overtakes an earlier one (contract G2). Waiting profile
+updates at the end of a lane are coalesced; all their tickets settle together.
+
+Lanes are ready oldest first: the settled prefix then follows closely what was delivered,
+and little is sent again after a crash.
+"""
+
+import asyncio
+import heapq
+from collections.abc import Iterator, Sequence
+from typing import Final, Protocol, TypeAlias
+
+from pipeline.records import Item, Kind, Ticket
+from schemas.commands import Command, CreateEvent, UpsertProfile
+
+__all__ = ["Group", "Lanes"]
+
+NAMES: Final = 64  # identifiers of one lane; a customer has three
+
+
+class _Lane:
+    # Plain lists: nearly every lane is short, and there are as many as customers.
+    __slots__ = ("bound", "busy", "items", "joined", "names", "queued")
+
+    def __init__(self) -> None:
+        self.items: list[Item] = []
+        self.names: list[str] = []
+        self.bound = NAMES  # so many names, and those nobody uses any more are dropped
+        self.busy = 0  # requests in flight; more than one only after lanes were joined
+        self.queued = 0  # number of its valid entry among the ready; 0 = none
+        self.joined: _Lane | None = None  # the lane that took this one over
+
+    def home(self) -> "_Lane":
+        """The lane that holds its items now."""
+        lane = self
+        while lane.joined is not None:
+            lane = lane.joined
+        return lane
+
+
+class Parcel(Protocol):
+    """What can go in one request."""
+
+    full: bool
+    """Nothing more fits."""
+
+    def add(self, item: Item) -> bool:
+        """Put the item in; false if it does not fit, or not beside what is in already."""
+        ...
+
+
+class Group:
+    """Items that go in one request, in order, and the lanes they keep busy."""
+
+    __slots__ = ("era", "items", "lanes")
+
+    def __init__(self, era: int) -> None:
+        self.era = era
+        self.items: list[Item] = []
+        self.lanes: list[_Lane] = []
+
+
+_Heap: TypeAlias = list[
+    tuple[int, int, _Lane]
+]  # sequence of the head, entry number, lane
+
+
+def _kind(command: Command) -> Kind:
+    match command:
+        case UpsertProfile():
+            return "profile"
+        case CreateEvent():
+            return "event"
+
+
+def _names(item: Item) -> Iterator[str]:
+    """All identifiers the item and what was coalesced into it came with."""
+    for _, command in item.parts:
+        yield from command.identity.names()
+
+
+class Lanes:
+    """All waiting work, by customer."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, _Lane] = {}
+        self._ready: dict[Kind, _Heap] = {"profile": [], "event": []}
+        self._some: dict[Kind, asyncio.Event] = {
+            "profile": asyncio.Event(),
+            "event": asyncio.Event(),
+        }
+        self._waiting: dict[Kind, int] = {"profile": 0, "event": 0}
+        self._entries = 0
+        self._era = 0
+        self._finishing = False
+        self._done = asyncio.Event()
+        self.in_flight = 0  # groups taken and not released
+
+    def add(self, ticket: Ticket, commands: Sequence[Command]) -> None:
+        """Queue what the record asks for. All commands are about one customer."""
+        lane = self._lane(commands[0].identity.names())
+        items = lane.items
+        for command in commands:
+            last = items[-1] if items else None
+            if (
+                last is not None
+                and isinstance(command, UpsertProfile)
+                and isinstance(last.command, UpsertProfile)
+                and not last.alone
+                and (merged := last.command.merged(command)) is not None
+            ):
+                last.command = merged
+                last.parts.append((ticket, command))
+            else:
+                items.append(Item(command, [(ticket, command)]))
+                self._waiting[_kind(command)] += 1
+        ticket.left += len(commands)
+        self._offer(lane)
+
+    def waiting(self, kind: Kind) -> int:
+        """How many items of that kind wait, those behind a busy lane included."""
+        return self._waiting[kind]
+
+    async def some(self, kind: Kind) -> None:
+        """Return when a lane has something of that kind to send."""
+        await self._some[kind].wait()
+
+    def take(self, kind: Kind, parcel: Parcel) -> Group:
+        """The oldest ready items of that kind that fit; their lanes become busy.
+
+        A lane gives the unbroken run of that kind at its head; of profile updates one, as
+        a profile has one row in a request. An empty group need not be released.
+        """
+        group = Group(self._era)
+        aside: list[_Lane] = []
+        heap = self._valid(kind)
+        while heap and not parcel.full:
+            lane = heapq.heappop(heap)[2]
+            lane.queued = 0
+            run = self._fit(lane, kind, parcel)
+            if run:
+                lane.busy += 1
+                group.lanes.append(lane)
+                group.items.extend(lane.items[:run])
+                del lane.items[:run]
+            else:
+                aside.append(lane)  # its head goes in another request
+            heap = self._valid(kind)
+        for lane in aside:
+            self._offer(lane)
+        self._waiting[kind] -= len(group.items)
+        if group.items:
+            self.in_flight += 1
+        if not self._valid(kind):
+            self._some[kind].clear()
+        return group
+
+    def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel) -> int:
+        """Put the lane's head into the parcel; how many items of it went in."""
+        run = 0
+        for item in lane.items:
+            if _kind(item.command) != kind or not self._may_go(item):
+                break
+            if not parcel.add(item):
+                break
+            run += 1
+            for ticket, _ in item.parts:
+                ticket.lot.sent = max(ticket.lot.sent, ticket.sequence)
+            if kind == "profile" or parcel.full:
+                break
+        return run
+
+    def release(self, group: Group, again: Sequence[Item] = ()) -> None:
+        """The request has ended; `again` are items to send anew, ahead of what waits."""
+        self.in_flight -= 1
+        for lane in group.lanes:
+            lane.home().busy -= 1
+        if group.era == self._era:
+            for item in reversed(again):
+                self._lane(tuple(_names(item))).items.insert(0, item)
+                self._waiting[_kind(item.command)] += 1
+            for lane in group.lanes:
+                self._offer(lane.home())
+        self._look_done()
+
+    def finish(self) -> None:
+        """Hand out nothing younger than the youngest already handed out of its partition.
+
+        What is older, and waits behind a busy lane, still goes: after that the delivered
+        records are a prefix of each partition, and nothing is sent again after a stop.
+        """
+        self._finishing = True
+        for kind in self._ready:
+            lanes = [lane for _, _, lane in self._valid(kind)]
+            self._ready[kind] = []
+            for lane in lanes:
+                lane.queued = 0
+                self._offer(lane)
+            if not self._ready[kind]:
+                self._some[kind].clear()
+        self._look_done()
+
+    async def finished(self) -> None:
+        """After `finish`: return when nothing is in flight and nothing left may go."""
+        await self._done.wait()
+
+    def clear(self) -> None:
+        """Forget all that waits: the partitions are gone, or the process stops."""
+        self._era += 1
+        for lane in self._by_name.values():
+            lane.items.clear()
+        self._by_name.clear()
+        self._waiting = dict.fromkeys(self._waiting, 0)
+        for heap in self._ready.values():
+            heap.clear()
+        for event in self._some.values():
+            event.clear()
+        self._finishing = False
+        self._done.clear()
+
+    def _look_done(self) -> None:
+        if (
+            self._finishing
+            and not self.in_flight
+            and not any(map(self._valid, self._ready))
+        ):
+            self._done.set()
+
+    def _may_go(self, item: Item) -> bool:
+        if not self._finishing:
+            return True
+        return any(ticket.sequence <= ticket.lot.sent for ticket, _ in item.parts)
+
+    def _valid(self, kind: Kind) -> _Heap:
+        """The heap, entries of lanes that were joined away or queued anew dropped."""
+        heap = self._ready[kind]
+        while heap and heap[0][2].queued != heap[0][1]:
+            heapq.heappop(heap)
+        return heap
+
+    def _lane(self, names: tuple[str, ...]) -> _Lane:
+        by_name = self._by_name
+        lane: _Lane | None = None
+        for name in names:
+            other = by_name.get(name)
+            if other is not None and other is not lane:
+                lane = other if lane is None else self._join(lane, other)
+        if lane is None:
+            lane = _Lane()
+        for name in names:
+            if by_name.get(name) is not lane:
+                lane.names.append(name)
+                by_name[name] = lane
+        return lane
+
+    def _join(self, lane: _Lane, other: _Lane) -> _Lane:
+        """Two lanes turn out to be one customer: one queue, oldest first."""
+        other.joined = lane
+        lane.busy += other.busy
+        lane.names += other.names
+        for name in other.names:
+            self._by_name[name] = lane
+        if other.items:
+            lane.items = sorted(lane.items + other.items, key=lambda item: item.sequence)
+        lane.queued = other.queued = 0
+        return lane
+
+    def _rename(self, lane: _Lane) -> None:
+        """Keep the names of what waits. A shared e-mail would gather them for ever."""
+        used = {name for item in lane.items for name in _names(item)}
+        for name in lane.names:
+            if name not in used and self._by_name.get(name) is lane:
+                del self._by_name[name]
+        lane.names = list(used)
+        lane.bound = NAMES + 2 * len(used)
+
+    def _offer(self, lane: _Lane) -> None:
+        """Put the lane among the ready ones, or drop it when it is empty."""
+        if lane.busy or lane.queued:
+            return
+        if not lane.items or len(lane.names) > lane.bound:
+            self._rename(lane)
+        if not lane.items:
+            return
+        head = lane.items[0]
+        if not self._may_go(head):
+            return  # the stop or the rebalance forgets it
+        kind = _kind(head.command)
+        self._entries += 1
+        lane.queued = self._entries
+        heapq.heappush(self._ready[kind], (head.sequence, lane.queued, lane))
+        self._some[kind].set()

@@ -1,0 +1,239 @@
+"""No change of a customer overtakes an earlier one, whatever is joined or sent anew."""
+
+import asyncio
+import itertools
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.forward.batch import Parcel, Route
+from pipeline.forward.lanes import Group, Lanes
+from pipeline.records import Item, Kind, Lot, Record, Ticket
+from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
+
+IDS = st.sampled_from(["C1", "C2", "C3", None])
+EMAILS = st.sampled_from(["a@shop.dev", "b@shop.dev", None])
+PHONES = st.sampled_from(["+12025550101", "+12025550102", None])
+IDENTITIES = st.builds(Identity, external_id=IDS, email=EMAILS, phone=PHONES).filter(
+    lambda identity: identity.names()
+)
+KINDS: tuple[Kind, ...] = ("profile", "event")
+
+
+def profile(identity: Identity, **fields: str) -> UpsertProfile:
+    return UpsertProfile(identity, dict(fields), {})
+
+
+def event(identity: Identity, unique_id: str = "O-1") -> CreateEvent:
+    return CreateEvent(
+        identity,
+        "Placed Order",
+        unique_id,
+        "2026-01-01T00:00:00Z",
+        msgspec.Raw(b"{}"),
+        {},
+    )
+
+
+LOT = Lot()
+
+
+def parcel(rows: int) -> Parcel:
+    return Parcel(Route("some_operation", "event", rows))
+
+
+def ticket(sequence: int, lot: Lot = LOT) -> Ticket:
+    return Ticket(Record("t", 0, sequence, 0, None, b"v"), lot, sequence, 1)
+
+
+def sequences(item: Item) -> list[int]:
+    return [part.sequence for part, _ in item.parts]
+
+
+class History:
+    """What was added and what ended, to hold the lanes against."""
+
+    def __init__(self) -> None:
+        self.lanes = Lanes()
+        self.names: dict[int, frozenset[str]] = {}
+        self.left: dict[int, int] = {}
+        self.groups: list[Group] = []
+
+    def add(self, sequence: int, identity: Identity, kinds: list[Kind]) -> None:
+        commands: list[Command] = [
+            profile(identity, first_name=str(sequence))
+            if kind == "profile"
+            else event(identity)
+            for kind in kinds
+        ]
+        self.names[sequence] = frozenset(identity.names())
+        self.left[sequence] = len(commands)
+        self.lanes.add(ticket(sequence), commands)
+
+    def take(self, kind: Kind, rows: int) -> None:
+        group = self.lanes.take(kind, parcel(rows))
+        if not group.items:
+            return
+        assert len(group.items) <= rows
+        mine = {n for item in group.items for s in sequences(item) for n in self.names[s]}
+        for other in self.groups:
+            theirs = {
+                n for item in other.items for s in sequences(item) for n in self.names[s]
+            }
+            assert not mine & theirs, "two requests of one customer are in flight"
+        inside = {s for item in group.items for s in sequences(item)}
+        for sequence in inside:
+            for earlier, names in self.names.items():
+                if (
+                    earlier < sequence
+                    and names & self.names[sequence]
+                    and self.left[earlier]
+                ):
+                    assert earlier in inside, "a later change overtook an earlier one"
+        order = [min(sequences(item)) for item in group.items]
+        for first, second in itertools.pairwise(order):
+            if self.names[first] & self.names[second]:
+                assert first <= second
+        self.groups.append(group)
+
+    def release(self, index: int, again: frozenset[int]) -> None:
+        group = self.groups.pop(index)
+        back = []
+        for position, item in enumerate(group.items):
+            if position in again:
+                back += item.halves() if len(item.parts) > 1 else [item]
+            else:
+                for sequence in sequences(item):
+                    self.left[sequence] -= 1
+        self.lanes.release(group, back)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.data())
+def test_order_per_customer_holds(data: st.DataObject) -> None:
+    history = History()
+    sequence = 0
+    for step in data.draw(st.lists(st.sampled_from("aaaattrr"), max_size=60)):
+        if step == "a":
+            sequence += 1
+            kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
+            history.add(sequence, data.draw(IDENTITIES), kinds)
+        elif step == "t":
+            rows = data.draw(st.sampled_from([1, 1, 3, 100]))
+            history.take(data.draw(st.sampled_from(KINDS)), rows)
+        elif history.groups:
+            index = data.draw(st.integers(0, len(history.groups) - 1))
+            again = data.draw(st.frozensets(st.integers(0, 3)))
+            history.release(index, again)
+    # Whatever happened, all of it can be sent to its end, and then nothing is kept.
+    for _ in range(10_000):
+        while history.groups:
+            history.release(0, frozenset())
+        for kind in KINDS:
+            history.take(kind, 100)
+        if not history.groups:
+            break
+    assert not any(history.left.values())
+    assert not history.lanes._by_name
+    assert history.lanes.in_flight == 0
+
+
+def test_waiting_profile_updates_of_a_customer_become_one() -> None:
+    lanes, ada = Lanes(), Identity(external_id="C1")
+    tickets = [ticket(n) for n in (1, 2, 3)]
+    lanes.add(tickets[0], [profile(ada, first_name="A", last_name="L")])
+    lanes.add(tickets[1], [profile(ada, first_name="Ada")])
+    lanes.add(tickets[2], [profile(ada, title="Dr")])
+    (item,) = lanes.take("profile", parcel(100)).items
+    assert isinstance(item.command, UpsertProfile)
+    assert item.command.attributes == {
+        "first_name": "Ada",
+        "last_name": "L",
+        "title": "Dr",
+    }
+    assert [part for part, _ in item.parts] == tickets
+
+
+def test_an_update_in_flight_takes_nothing_more() -> None:
+    lanes, ada = Lanes(), Identity(external_id="C1")
+    lanes.add(ticket(1), [profile(ada, first_name="A")])
+    group = lanes.take("profile", parcel(1))
+    lanes.add(ticket(2), [profile(ada, first_name="B")])
+    assert not lanes.take("profile", parcel(1)).items
+    assert len(group.items[0].parts) == 1
+    lanes.release(group)
+    assert len(lanes.take("profile", parcel(1)).items) == 1
+
+
+def test_an_event_between_two_updates_keeps_them_apart() -> None:
+    lanes, ada = Lanes(), Identity(external_id="C1")
+    lanes.add(ticket(1), [profile(ada, first_name="A")])
+    lanes.add(ticket(2), [event(ada)])
+    lanes.add(ticket(3), [profile(ada, first_name="B")])
+    first = lanes.take("profile", parcel(10))
+    assert [sequences(item) for item in first.items] == [[1]]
+    assert not lanes.take("event", parcel(10)).items
+    lanes.release(first)
+    second = lanes.take("event", parcel(10))
+    assert [sequences(item) for item in second.items] == [[2]]
+
+
+def test_the_oldest_goes_first() -> None:
+    lanes = Lanes()
+    for n in (1, 2, 3):
+        lanes.add(
+            ticket(n),
+            [event(Identity(external_id=f"C{n}")), event(Identity(external_id=f"C{n}"))],
+        )
+    group = lanes.take("event", parcel(1))
+    lanes.release(group)
+    assert sequences(lanes.take("event", parcel(1)).items[0]) == [1]
+
+
+async def test_finish_ends_with_a_prefix() -> None:
+    """What was read before the youngest one sent still goes; nothing younger does."""
+    lanes, lot, other = Lanes(), Lot(), Lot()
+    one, two, three, four = (Identity(external_id=f"C{n}") for n in (1, 2, 3, 4))
+    lanes.add(ticket(1, lot), [event(one), event(one)])
+    lanes.add(ticket(2, other), [profile(four)])
+    lanes.add(ticket(3, lot), [event(two)])
+    lanes.add(ticket(4, lot), [event(three)])
+    groups = [lanes.take("event", parcel(1)), lanes.take("event", parcel(1))]
+    lanes.finish()
+    assert not lanes.take("event", parcel(1)).items  # C3 was never handed out, C1 is busy
+    assert not lanes.take(
+        "profile", parcel(1)
+    ).items  # nothing of its partition was handed out
+    for group in groups:
+        lanes.release(group)
+    last = lanes.take("event", parcel(5))
+    assert [sequences(item) for item in last.items] == [[1]]
+    waiting = asyncio.ensure_future(lanes.finished())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    lanes.release(last)
+    await waiting
+    assert not lanes.take("event", parcel(1)).items
+
+
+async def test_nothing_of_an_earlier_assignment_comes_back() -> None:
+    lanes, ada = Lanes(), Identity(external_id="C1")
+    lanes.add(ticket(1), [event(ada)])
+    lanes.add(ticket(2), [event(ada)])
+    group = lanes.take("event", parcel(1))
+    lanes.clear()
+    lanes.release(group, group.items)
+    assert not lanes.take("event", parcel(10)).items
+    lanes.add(ticket(1), [event(ada)])
+    assert len(lanes.take("event", parcel(10)).items) == 1
+
+
+def test_a_shared_identifier_does_not_gather_names_for_ever() -> None:
+    lanes = Lanes()
+    for n in range(1, 5000):
+        shared = Identity(external_id=f"C{n}", email="pos@shop.dev")
+        lanes.add(ticket(n), [event(shared)])
+        if n > 2:  # the lane never runs empty
+            lanes.release(lanes.take("event", parcel(1)))
+    assert len(lanes._by_name) < 200

@@ -1,0 +1,105 @@
+"""Reads what there is room for, and a stuck partition does not stop the others."""
+
+from collections.abc import Collection
+from typing import Any
+
+from pipeline.forward.checkpoint import Checkpoint
+from pipeline.forward.source import Source
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Partition, Record, Ticket
+from tests.virtual_time import LoopClock, virtual
+
+A, B = ("t", 0), ("t", 1)
+
+
+class Broker:
+    """Remembers which partitions it was asked for, and for how many records."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[set[Partition], int]] = []
+
+    async def poll(
+        self, partitions: Collection[Partition], max_records: int, timeout: float
+    ) -> list[Record]:
+        self.asked.append((set(partitions), max_records))
+        return []
+
+
+class World:
+    def __init__(self, *, records: int, size: int) -> None:
+        self.checkpoint = Checkpoint()
+        self.checkpoint.assign((A, B))
+        self.health = Health(Metrics(), LoopClock())
+        self.broker = Broker()
+        broker: Any = self.broker
+        self.source = Source(
+            broker,
+            self.checkpoint,
+            self.health,
+            buffer_records=records,
+            buffer_bytes=size,
+        )
+        self._offset = 0
+
+    def read(self, partition: Partition, count: int, size: int = 10) -> list[Ticket]:
+        tickets = []
+        for _ in range(count):
+            self._offset += 1
+            record = Record(*partition, self._offset, 0, None, b"x" * size)
+            ticket = self.checkpoint.open(record)
+            assert ticket is not None
+            tickets.append(ticket)
+        return tickets
+
+
+@virtual
+async def test_all_partitions_are_read_while_there_is_room() -> None:
+    world = World(records=5000, size=10**9)
+    await world.source.poll()
+    assert world.broker.asked == [({A, B}, 1000)]
+
+
+@virtual
+async def test_a_full_buffer_reads_nothing_until_a_quarter_is_free() -> None:
+    world = World(records=100, size=10**9)
+    tickets = world.read(A, 100)
+    await world.source.poll()
+    assert world.broker.asked == []
+    for ticket in tickets[:20]:
+        world.checkpoint.close(ticket)
+    await world.source.poll()
+    assert world.broker.asked == [], "80 of 100: above the lower mark"
+    for ticket in tickets[20:40]:
+        world.checkpoint.close(ticket)
+    await world.source.poll()
+    assert world.broker.asked == [({A, B}, 40)]
+
+
+@virtual
+async def test_one_partition_may_not_take_all_bytes() -> None:
+    world = World(records=10**6, size=1_000_000)
+    world.read(A, 10, size=20_000)
+    await world.source.poll()
+    assert world.broker.asked == [({B}, 1000)]
+
+
+@virtual
+async def test_a_record_that_cannot_end_stops_its_partition_only() -> None:
+    world = World(records=1000, size=10**9)
+    tickets = world.read(A, 1001)
+    for ticket in tickets[1:]:
+        world.checkpoint.close(ticket)
+    await world.source.poll()
+    assert world.broker.asked[0][0] == {B}
+
+
+@virtual
+async def test_nothing_is_read_while_the_flow_is_halted() -> None:
+    world = World(records=1000, size=10**9)
+    world.health.halt("unauthorized", "a test")
+    await world.source.poll()
+    assert world.broker.asked == []
+    world.health.resume("unauthorized")
+    await world.source.poll()
+    assert len(world.broker.asked) == 1
