@@ -1,0 +1,223 @@
+"""The composition root: builds the parts, starts and stops them in order, with deadlines.
+
+Start: probes (so that Kubernetes sees us), dead-letter topic and producer, Klaviyo
+session and the revision it serves, consumer, flow. Stop is the reverse; each step is
+bounded, because a broker or Klaviyo that is down must not keep the process alive
+(contract G8).
+"""
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Collection
+from contextlib import AsyncExitStack, asynccontextmanager
+from importlib.metadata import version
+from typing import Final
+
+import structlog
+import uvloop
+
+from pipeline.clock import SYSTEM
+from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deliver import Deliver
+from pipeline.forward.flood import Flood
+from pipeline.forward.flow import Flow
+from pipeline.forward.plan import Planner
+from pipeline.forward.source import Source
+from pipeline.kafka.admin import Admin, TopicRefused
+from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.producer import Producer
+from pipeline.klaviyo.auth import ApiKey
+from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.session import Session
+from pipeline.klaviyo.share import Share
+from pipeline.observe.health import Health
+from pipeline.observe.http import Probes
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Partition
+from pipeline.settings import Settings
+from schemas import event as schema
+
+__all__ = ["App", "connect", "run"]
+
+STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
+
+
+class App:
+    """One process of the pipeline."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Build what needs no loop.
+
+        Raises `SettingsError` when there is nothing to log in to Klaviyo with.
+        """
+        settings.require_credential()
+        self.settings = settings
+        self.metrics = Metrics()
+        self.health = Health(self.metrics, SYSTEM)
+        self.probes = Probes(settings.http, self.health, self.metrics)
+        self.metrics.build.labels(
+            version("klaviyo-pipeline"), settings.klaviyo.api_revision
+        ).set(1)
+        self._log = structlog.get_logger("app")
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set. Raises `PipelineError` when it cannot start.
+
+        A stop while it still starts, or waits for Kafka or Klaviyo, cancels that wait.
+        """
+        service = asyncio.create_task(self._serve(stop))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait([service, stopping], return_when=asyncio.FIRST_COMPLETED)
+        if not service.done():
+            if self.health.phase == "starting":
+                service.cancel()
+            await asyncio.wait([service], timeout=STOPPED)
+        stopping.cancel()
+        if not service.done():
+            self._log.error("not stopped in time; what was not committed is read again")
+            service.cancel()
+        elif not service.cancelled():
+            service.result()
+
+    async def _serve(self, stop: asyncio.Event) -> None:
+        settings, health, metrics = self.settings, self.health, self.metrics
+        async with AsyncExitStack() as stack:
+            await self.probes.start()
+            stack.push_async_callback(self.probes.stop)
+            if settings.topics.create:
+                await self._create_topics()
+            producer = Producer(settings=settings.kafka)
+            await producer.start()
+            stack.push_async_callback(producer.stop)
+            client = await stack.enter_async_context(connect(settings, health, metrics))
+            # One harmless call before the first record: a bad key halts before anything
+            # is read, and the answer says which revision's bodies to speak.
+            await client.accounts()
+            flow = Flow(
+                planner=Planner(_context(settings)),
+                client=client,
+                deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+                dead_letters=DeadLetters(
+                    producer,
+                    settings.topics.dead_letters,
+                    settings.subscription.name,
+                    health,
+                    metrics,
+                ),
+                flood=Flood(settings.deliver.malformed_limit, health),
+                connections=settings.throttle.concurrent_connections,
+                health=health,
+                metrics=metrics,
+                clock=SYSTEM,
+            )
+            share = Share(settings.throttle.quota_share, client.set_share)
+
+            def assigned(partitions: Collection[Partition]) -> None:
+                share.owns(consumer.part)
+                flow.assigned(partitions)
+
+            consumer = Consumer(
+                settings=settings.kafka,
+                metrics=metrics,
+                health=health,
+                clock=SYSTEM,
+                on_assigned=assigned,
+                on_revoked=flow.revoked,
+                exclude=(settings.topics.dead_letters,),
+            )
+            await consumer.start()
+            stack.push_async_callback(consumer.stop)
+            source = Source(
+                consumer,
+                flow.checkpoint,
+                health,
+                buffer_records=settings.deliver.buffer_records,
+                buffer_bytes=int(settings.deliver.buffer_bytes),
+            )
+            health.phase = "running"
+            self._log.info(
+                "running", topics=settings.kafka.topics, group=settings.kafka.group
+            )
+            try:
+                await flow.run(consumer, source, stop)
+            finally:
+                health.phase = "draining"
+        self._log.info("stopped")
+
+    async def _create_topics(self) -> None:
+        topic = self.settings.topics.dead_letters
+        try:
+            if await Admin(self.settings.kafka).create_missing(topic):
+                self._log.info("created", topic=topic)
+        except TopicRefused as refused:
+            # Not needed until the first dead letter; then the flow halts and says so.
+            self._log.warning("dead-letter topic cannot be created", message=str(refused))
+
+
+@asynccontextmanager
+async def connect(
+    settings: Settings, health: Health, metrics: Metrics
+) -> AsyncIterator[Client]:
+    """Open the way to Klaviyo that the settings describe; leaving the block closes it."""
+    throttle = settings.throttle
+    ceiling = (
+        Ceiling(throttle.limit, throttle.seconds)
+        if throttle.limit is not None and throttle.seconds is not None
+        else None
+    )
+    chance = random.Random().random  # noqa: S311  jitter, not a secret
+    limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
+    session = Session(
+        api_url=settings.klaviyo.api_url,
+        agent=(
+            f"klaviyo-pipeline/{version('klaviyo-pipeline')}"
+            f" ({settings.subscription.version})"
+        ),
+        credential=ApiKey(settings.secrets().current_api_key),
+        revision=Revision(
+            settings.klaviyo.api_revision,
+            strict=settings.klaviyo.strict_revision,
+            metrics=metrics,
+            clock=SYSTEM,
+        ),
+        limits=limits,
+        connections=throttle.concurrent_connections,
+        health=health,
+        metrics=metrics,
+        clock=SYSTEM,
+        chance=chance,
+    )
+    async with session:
+        yield Client(session, limits)
+
+
+def _context(settings: Settings) -> schema.Context:
+    return schema.Context(
+        metrics=schema.Metrics(**settings.events.model_dump()),
+        default_country=settings.profile.default_country or None,
+        generate_events=settings.klaviyo.generate_events,
+    )
+
+
+def run(settings: Settings) -> None:
+    """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
+    uvloop.run(_until_signal(settings))
+
+
+async def _until_signal(settings: Settings) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def asked() -> None:
+        if stop.is_set():
+            # Nothing is lost by it: only settled offsets were ever committed.
+            os._exit(1)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked)
+    await App(settings).run(stop)

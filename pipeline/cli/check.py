@@ -1,0 +1,35 @@
+"""`check`: says whether a run would work."""
+
+import typer
+
+from pipeline.cli.options import Options
+from pipeline.cli.output import table
+
+__all__ = ["check"]
+
+
+def check(context: typer.Context) -> None:
+    """Look at settings, credential, revision, quota and topics; say what to do."""
+    import asyncio  # noqa: PLC0415
+
+    from pipeline.cli.findings import Finding, exit_code  # noqa: PLC0415
+    from pipeline.cli.findings_kafka import look_at_kafka  # noqa: PLC0415
+    from pipeline.cli.findings_klaviyo import look_at_klaviyo  # noqa: PLC0415
+
+    settings = Options.of(context).settings()
+    settings.require_credential()
+
+    async def look() -> list[Finding]:
+        found = await asyncio.gather(look_at_klaviyo(settings), look_at_kafka(settings))
+        return [finding for part in found for finding in part]
+
+    findings = [
+        Finding("ok", "settings", f"subscription {settings.subscription.name}"),
+        *asyncio.run(look()),
+    ]
+    table(
+        ("", "what", "found", "do"),
+        [(one.grade, one.what, one.found, one.do) for one in findings],
+    )
+    if code := exit_code(findings):
+        raise typer.Exit(code)

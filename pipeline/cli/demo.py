@@ -1,0 +1,31 @@
+"""`demo`: everything on one machine, with a proof."""
+
+from typing import Annotated
+
+import typer
+
+from pipeline.cli.extra import needs_demo
+
+__all__ = ["demo"]
+
+
+def demo(
+    seconds: Annotated[
+        float, typer.Option(min=1, max=3600, help="How long the shop makes changes.")
+    ] = 20,
+) -> None:
+    """Run broker, local Klaviyo, a small shop and the pipeline; end with a proof."""
+    import asyncio  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+
+    from rich.console import Console  # noqa: PLC0415
+
+    from pipeline.observe.log import configure  # noqa: PLC0415
+    from pipeline.settings import Log  # noqa: PLC0415
+
+    with needs_demo("demo"):
+        from pipeline.demo import run  # noqa: PLC0415
+
+    configure(Log(level="warning"), sys.stderr)
+    if not asyncio.run(run(seconds, Console())):
+        raise typer.Exit(1)

@@ -1,0 +1,124 @@
+"""What `check` says about Klaviyo: credential, revision really served, quota."""
+
+from typing import TYPE_CHECKING, Final
+
+from pipeline.cli.findings import FAILED, REFUSED, Finding
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.klaviyo.client import Findings
+    from pipeline.settings import Settings
+
+__all__ = ["look_at_klaviyo"]
+
+USED: Final = ("create_or_update_profile", "create_event")  # operations of a run
+
+
+async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
+    """Ask Klaviyo once, in the way a run does."""
+    from pipeline.app import connect  # noqa: PLC0415
+    from pipeline.clock import SYSTEM  # noqa: PLC0415
+    from pipeline.observe.health import Health  # noqa: PLC0415
+    from pipeline.observe.metrics import Metrics  # noqa: PLC0415
+
+    metrics = Metrics()
+    try:
+        async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
+            found = await client.probe()
+            if found.standing == "unreachable":
+                # Accounts allow one call a second: a second `check`, or a run that has
+                # just started, is met by a 429. The next look waits for its turn.
+                found = await client.probe()
+            return _rows(found, settings)
+    except PipelineError as error:
+        return [Finding("FAULT", "klaviyo", str(error), code=error.exit_code)]
+
+
+def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
+    """Put what a probe found in rows."""
+    looked = [_credential(found, settings)]
+    if found.served is not None and found.standing != "revision_retired":
+        looked.append(_revision(found, settings))
+    if found.standing == "ok":
+        looked.append(_quota(found, settings))
+    return looked
+
+
+def _credential(found: "Findings", settings: "Settings") -> Finding:
+    match found.standing:
+        case "ok":
+            account = found.account
+            name = f"{account.name} ({account.id})" if account else "unnamed"
+            return Finding("ok", "credential", f"accepted; account {name}")
+        case "unauthorized":
+            return Finding(
+                "FAULT",
+                "credential",
+                found.message,
+                "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key of the "
+                "account.",
+                REFUSED,
+            )
+        case "forbidden":
+            return Finding(
+                "FAULT",
+                "credential",
+                found.message,
+                "Make a key with accounts:read, profiles:write and events:write; the "
+                "scopes of a key cannot be changed.",
+                REFUSED,
+            )
+        case "revision_retired":
+            return Finding(
+                "FAULT",
+                "revision",
+                found.message,
+                "Set klaviyo.api_revision to a newer one, or klaviyo.strict_revision to "
+                "false.",
+                FAILED,
+            )
+        case "unreachable":
+            return Finding(
+                "FAULT",
+                "klaviyo",
+                f"{settings.klaviyo.api_url}: {found.message}",
+                "Check klaviyo.api_url and the way to it (DNS, proxy, firewall); a run "
+                "would wait.",
+                FAILED,
+            )
+
+
+def _revision(found: "Findings", settings: "Settings") -> Finding:
+    served = found.served or found.asked
+    if served != found.asked:
+        return Finding(
+            "note",
+            "revision",
+            f"asked for {found.asked} ({found.stage}), served {served}",
+            f"Set klaviyo.api_revision to {served} or newer, so that it changes only "
+            "when you want.",
+        )
+    if found.stage == "stable" or settings.klaviyo.api_revision.endswith(".pre"):
+        return Finding("ok", "revision", f"{served}, {found.stage}")
+    return Finding(
+        "note",
+        "revision",
+        f"{served}, {found.stage}, served until {found.retires}",
+        "Set klaviyo.api_revision to a newer one before that day.",
+    )
+
+
+def _quota(found: "Findings", settings: "Settings") -> Finding:
+    from pipeline.klaviyo.quotas import QUOTAS  # noqa: PLC0415
+
+    windows = {operation: QUOTAS[operation][:2] for operation in USED}
+    windows |= {each: of for each, of in found.quotas.items() if each in USED}
+    limits = ", ".join(
+        f"{operation} {burst}/s {steady}/min"
+        for operation, (burst, steady) in windows.items()
+    )
+    throttle = settings.throttle
+    text = f"{limits}; our share {throttle.quota_share:.0%}"
+    if throttle.limit is not None:
+        text += f", at most {throttle.limit} calls in {throttle.seconds:g} s"
+    return Finding("ok", "quota", text)

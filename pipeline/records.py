@@ -1,0 +1,178 @@
+"""The nouns every part shares: a record, its ticket, an item of work, and how it ended.
+
+Record   what Kafka gave us
+Ticket   one record on its way to its end; settled once, by its last item
+Item     one thing to ask of Klaviyo, for one or (coalesced) several tickets
+Outcome  Delivered | Skipped | Dead: the closed list of ends. Cancelled is not one.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+
+from schemas.commands import Command, UpsertProfile
+from schemas.event import Skipped
+
+__all__ = [
+    "DELIVERED",
+    "Dead",
+    "DeadReason",
+    "Delivered",
+    "Item",
+    "Kind",
+    "Lot",
+    "Outcome",
+    "Partition",
+    "Record",
+    "Skipped",
+    "Stage",
+    "Ticket",
+]
+
+Partition: TypeAlias = tuple[str, int]  # topic, number
+Stage: TypeAlias = Literal["decode", "plan", "deliver"]
+DeadReason: TypeAlias = Literal[
+    "malformed",
+    "schema",
+    "no_identifier",
+    "too_large",
+    "mapping_failed",
+    "refused",
+    "identity_conflict",
+]
+
+
+class Record(msgspec.Struct, frozen=True, gc=False):
+    """One Kafka record, its bytes untouched. `timestamp` is in ms since the epoch."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None
+    value: bytes | None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key or b"") + len(self.value or b"")
+
+
+class Delivered(msgspec.Struct, frozen=True, tag=True):
+    """Klaviyo accepted it."""
+
+
+class Dead(msgspec.Struct, frozen=True, tag=True):
+    """The record's own fault: a dead letter. `message` names no customer."""
+
+    reason: DeadReason
+    stage: Stage
+    message: str
+    pointer: str = ""  # JSON pointer (Klaviyo's) or JSON path (ours) of the fault
+    status: int | None = None  # HTTP status, when Klaviyo refused it
+    code: str = ""  # Klaviyo's error code
+    attempts: int = 0
+    unique_id: str = ""
+
+
+Kind: TypeAlias = Literal["profile", "event"]  # which endpoints can carry an item
+Outcome: TypeAlias = Delivered | Skipped | Dead
+DELIVERED: Final = Delivered()
+
+
+class Lot:
+    """The tickets of one partition in one assignment; a rebalance starts a new lot.
+
+    After a rebalance the same offset is open again, in a new lot: a late end of the old
+    ticket changes nothing there.
+    """
+
+    __slots__ = ("bytes", "committed", "last", "live", "next", "open", "sent")
+
+    def __init__(self) -> None:
+        self.open: deque[Ticket] = deque()  # in the order of their offsets
+        self.bytes = 0  # accounted for its open tickets
+        self.last = -1  # highest offset opened
+        self.next: int | None = None  # may be committed: everything below has ended
+        self.committed: int | None = None
+        self.sent = 0  # highest sequence of which anything was handed out for sending
+        self.live = True
+
+
+class Ticket:
+    """One record on its way to its end.
+
+    `left` counts the items still open for it. The first `Dead` outcome decides how the
+    record ends; a neighbour item that was delivered does not undo it.
+    """
+
+    __slots__ = ("done", "left", "lot", "outcome", "record", "sequence", "size")
+
+    def __init__(self, record: Record, lot: Lot, sequence: int, size: int) -> None:
+        self.record = record
+        self.lot = lot
+        self.sequence = sequence  # grows in the order in which this process read records
+        self.size = size  # bytes accounted against deliver.buffer_bytes
+        self.left = 0
+        self.outcome: Outcome = DELIVERED
+        self.done = False
+
+    def forget(self) -> None:
+        """Let go of the bytes; what counts from now on is the offset."""
+        self.record = msgspec.structs.replace(
+            self.record, key=None, value=None, headers=()
+        )
+
+    def settle(self, outcome: Outcome) -> bool:
+        """One of its items ended so; true if it was the last one."""
+        if isinstance(outcome, Dead) and not isinstance(self.outcome, Dead):
+            self.outcome = outcome
+        self.left -= 1
+        return self.left == 0
+
+
+class Item:
+    """One thing to ask of Klaviyo.
+
+    `parts` are the tickets it settles with what each of them asked; several only when
+    waiting profile updates of one customer were coalesced into `command`.
+    """
+
+    __slots__ = ("alone", "command", "parts", "person", "row", "sequence")
+
+    def __init__(
+        self,
+        command: Command,
+        parts: list[tuple[Ticket, Command]],
+        *,
+        alone: bool = False,
+    ) -> None:
+        self.command = command
+        self.parts = parts
+        self.sequence = parts[0][0].sequence
+        self.row = b""  # encoded for a bulk request, once
+        self.person = b""  # the profile it is about, encoded likewise
+        self.alone = alone  # was taken out of a refused group: not to be coalesced again
+
+    def halves(self) -> list[Item]:
+        """A coalesced item that was refused, as two smaller ones: finds the bad part.
+
+        After at most log2(parts) rounds a bad part stands by itself; the good ones go on.
+        """
+        middle = len(self.parts) // 2
+        return [_coalesced(self.parts[:middle]), _coalesced(self.parts[middle:])]
+
+
+def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:
+    command = parts[0][1]
+    for _, later in parts[1:]:
+        assert isinstance(command, UpsertProfile)  # noqa: S101  only these coalesce
+        assert isinstance(later, UpsertProfile)  # noqa: S101
+        merged = command.merged(later)
+        assert merged is not None  # noqa: S101  what was merged once can be again
+        command = merged
+    return Item(command, parts, alone=True)

@@ -1,0 +1,44 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from pipeline.demo.broker import Broker
+from pipeline.sandbox import Sandbox
+from tests.brokers.apache import Apache, Unavailable, find
+from tests.flow.rig import Rig
+
+
+@pytest.fixture(scope="session")
+def kafka() -> Iterator[Apache]:
+    """A real Apache Kafka; without one the tests are skipped, or in CI fail."""
+    try:
+        broker = find().__enter__()
+    except Unavailable as reason:
+        if os.environ.get("KAFKA_TESTS_REQUIRED"):
+            pytest.fail(f"tests on real Kafka are required here, but {reason}")
+        pytest.skip(str(reason))
+    try:
+        yield broker
+    finally:
+        broker.__exit__()
+
+
+@pytest.fixture
+async def rig(request: pytest.FixtureRequest) -> AsyncIterator[Rig]:
+    """Own topics and a sandbox; on real Kafka for tests marked so, else embedded."""
+    real = request.node.get_closest_marker("kafka") is not None
+    limits = request.node.get_closest_marker("limits") is not None
+    async with Sandbox(limits=limits) as sandbox:
+        if real:
+            broker: Apache = request.getfixturevalue("kafka")
+            world = Rig(broker.bootstrap, sandbox)
+            await world.create_topics()
+            yield world
+        else:
+            with Broker() as mock:
+                world = Rig(mock.address, sandbox)
+                mock.create([world.customers, world.orders, world.dead_letters])
+                yield world
