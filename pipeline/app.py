@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Final
@@ -116,7 +116,7 @@ class App:
             )
             share = Share(settings.throttle.quota_share, client.set_share)
 
-            def assigned(partitions: Collection[Partition]) -> None:
+            def assigned(partitions: Mapping[Partition, Iterable[int]]) -> None:
                 share.owns(consumer.part)
                 flow.assigned(partitions)
 

@@ -9,7 +9,8 @@ Outcome  Delivered | Skipped | Dead: the closed list of ends. Cancelled is not o
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, Literal, TypeAlias
+from collections.abc import Iterable
+from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -24,6 +25,7 @@ __all__ = [
     "Item",
     "Kind",
     "Lot",
+    "Mark",
     "Outcome",
     "Partition",
     "Record",
@@ -84,6 +86,13 @@ Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
 
+class Mark(NamedTuple):
+    """How far a partition is: all below `offset` has ended, and above it `ended`."""
+
+    offset: int
+    ended: tuple[int, ...] = ()
+
+
 class Lot:
     """The tickets of one partition in one assignment; a rebalance starts a new lot.
 
@@ -91,15 +100,15 @@ class Lot:
     ticket changes nothing there.
     """
 
-    __slots__ = ("bytes", "committed", "last", "live", "next", "open", "sent")
+    __slots__ = ("ahead", "bytes", "changed", "last", "live", "next", "open")
 
-    def __init__(self) -> None:
+    def __init__(self, ahead: Iterable[int] = ()) -> None:
+        self.ahead = set(ahead)  # ended in an earlier assignment; not read again yet
         self.open: deque[Ticket] = deque()  # in the order of their offsets
         self.bytes = 0  # accounted for its open tickets
         self.last = -1  # highest offset opened
         self.next: int | None = None  # may be committed: everything below has ended
-        self.committed: int | None = None
-        self.sent = 0  # highest sequence of which anything was handed out for sending
+        self.changed = False  # since the last commit
         self.live = True
 
 

@@ -2,15 +2,16 @@
 
 A ticket is opened for each record in the order of its offsets and closed when the
 record has ended. Only the offset below which everything is closed may be committed
-(contract G1). Tickets belong to a `Lot`, one per partition *and* assignment.
+(contract G1); what ended above it is committed beside it, so that it is not sent again
+after a stop or a crash. Tickets belong to a `Lot`, one per partition *and* assignment.
 
 No I/O and no clock.
 """
 
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from typing import Final
 
-from pipeline.records import Lot, Partition, Record, Ticket
+from pipeline.records import Lot, Mark, Partition, Record, Ticket
 
 __all__ = ["Checkpoint"]
 
@@ -31,10 +32,13 @@ class Checkpoint:
         self.records = 0  # open tickets
         self.bytes = 0  # what they are accounted with
 
-    def assign(self, partitions: Collection[Partition]) -> None:
-        """A new assignment: everything known of an earlier one is dropped."""
+    def assign(self, partitions: Mapping[Partition, Iterable[int]]) -> None:
+        """A new assignment, with the offsets that ended already in each partition.
+
+        Everything known of an earlier one is dropped.
+        """
         self.revoke()
-        self._lots = {partition: Lot() for partition in partitions}
+        self._lots = {each: Lot(ahead) for each, ahead in partitions.items()}
 
     def revoke(self) -> None:
         """The partitions are gone; their tickets, closed or not, no longer count."""
@@ -43,6 +47,22 @@ class Checkpoint:
         self._lots = {}
         self.records = 0
         self.bytes = 0
+
+    def passed(self, record: Record) -> bool:
+        """Whether it needs no ticket: not ours, already open, or ended before."""
+        lot = self._lots.get((record.topic, record.partition))
+        if lot is None or record.offset <= lot.last:
+            return True
+        if record.offset not in lot.ahead:
+            return False
+        lot.ahead.remove(record.offset)
+        lot.last = record.offset
+        ticket = Ticket(record, lot, 0, 0)
+        ticket.forget()
+        ticket.done = True
+        lot.open.append(ticket)
+        self._advance(lot)
+        return True
 
     def open(self, record: Record) -> Ticket | None:
         """A ticket; None if the partition is not ours or the record is already open."""
@@ -76,26 +96,37 @@ class Checkpoint:
         self.records -= 1
         self.bytes -= ticket.size
         lot.bytes -= ticket.size
+        self._advance(lot)
+        if lot.open and lot.open[0].sequence < ticket.sequence:
+            ticket.forget()  # an open one before it may keep it here for long
+
+    def _advance(self, lot: Lot) -> None:
+        lot.changed = True
         waiting = lot.open
         while waiting and waiting[0].done:
             lot.next = waiting.popleft().record.offset + 1
-        if waiting and waiting[0].sequence < ticket.sequence:
-            ticket.forget()  # an open one before it may keep it here for long
 
-    def settled(self) -> dict[Partition, int]:
-        """The next offset to read per partition, where it grew since the last commit."""
-        return {
-            partition: lot.next
-            for partition, lot in self._lots.items()
-            if lot.next is not None and lot.next != lot.committed
-        }
+    def settled(self) -> dict[Partition, Mark]:
+        """How far each partition is, where that changed since it was last asked.
 
-    def committed(self, offsets: dict[Partition, int]) -> None:
-        """The broker has these now."""
-        for partition, offset in offsets.items():
+        What could not be committed is put back with `unsettled`.
+        """
+        marks = {}
+        for partition, lot in self._lots.items():
+            if lot.changed:
+                lot.changed = False
+                ended = sorted(lot.ahead)
+                ended += [each.record.offset for each in lot.open if each.done]
+                below = lot.next if lot.next is not None else lot.open[0].record.offset
+                marks[partition] = Mark(below, tuple(ended))
+        return marks
+
+    def unsettled(self, partitions: Iterable[Partition]) -> None:
+        """The broker did not take these."""
+        for partition in partitions:
             lot = self._lots.get(partition)
             if lot is not None:
-                lot.committed = offset
+                lot.changed = True
 
     def partitions(self) -> list[Partition]:
         """The partitions of the present assignment."""

@@ -10,7 +10,7 @@ read again.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import structlog
@@ -140,6 +140,8 @@ class Flow:
 
     def _admit(self, record: Record) -> bool:
         """Plan it and queue what it asks for; false if a flood stops it here."""
+        if self.checkpoint.passed(record):
+            return True
         planned = self._planner.plan(record)
         if self._flood.over(bad=isinstance(planned, Dead)):
             return False
@@ -196,8 +198,11 @@ class Flow:
     # -- offsets and assignments
     # -------------------------------------------------------------
 
-    def assigned(self, partitions: Collection[Partition]) -> None:
-        """The consumer owns these from now on, at their committed offsets."""
+    def assigned(self, partitions: Mapping[Partition, Iterable[int]]) -> None:
+        """The consumer owns these from now on, at their committed offsets.
+
+        With each come the offsets above it that ended already.
+        """
         self.checkpoint.assign(partitions)
 
     async def revoked(self) -> None:
@@ -216,21 +221,19 @@ class Flow:
     async def _drain(self, budget: float) -> None:
         """End what is in flight, in this order.
 
-        (1) hand out nothing younger, (2) let what is in flight end, (3) hand out nothing
-        at all, so that nobody takes a customer's next change while the one before it is
-        (4) abandoned, (5) commit.
+        (1) hand out nothing more, (2) let what is in flight end, (3) abandon the rest,
+        (4) commit what has ended, that above an open record included.
         """
-        self._lanes.finish()
+        self._lanes.clear()
         try:
             async with asyncio.timeout(budget):
-                await self._lanes.finished()
+                await self._batcher.idle()
                 if self._letters:
                     await asyncio.wait(self._letters)
         except TimeoutError:
             self._log.warning(
                 "not all ended in time; the rest is read again", budget=budget
             )
-        self._lanes.clear()
         await self._abandon()
         await self._commit()
 
@@ -251,6 +254,6 @@ class Flow:
 
     async def _commit(self) -> None:
         async with self._committing:  # an older commit must not land after a newer one
-            offsets = self.checkpoint.settled()
-            if offsets and await self._consumer.commit(offsets):
-                self.checkpoint.committed(offsets)
+            marks = self.checkpoint.settled()
+            if marks and not await self._consumer.commit(marks):
+                self.checkpoint.unsettled(marks)

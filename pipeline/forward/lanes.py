@@ -97,8 +97,6 @@ class Lanes:
         self._waiting: dict[Kind, int] = {"profile": 0, "event": 0}
         self._entries = 0
         self._era = 0
-        self._finishing = False
-        self._done = asyncio.Event()
         self.in_flight = 0  # groups taken and not released
 
     def add(self, ticket: Ticket, commands: Sequence[Command]) -> None:
@@ -164,13 +162,11 @@ class Lanes:
         """Put the lane's head into the parcel; how many items of it went in."""
         run = 0
         for item in lane.items:
-            if _kind(item.command) != kind or not self._may_go(item):
+            if _kind(item.command) != kind:
                 break
             if not parcel.add(item):
                 break
             run += 1
-            for ticket, _ in item.parts:
-                ticket.lot.sent = max(ticket.lot.sent, ticket.sequence)
             if kind == "profile" or parcel.full:
                 break
         return run
@@ -186,28 +182,6 @@ class Lanes:
                 self._waiting[_kind(item.command)] += 1
             for lane in group.lanes:
                 self._offer(lane.home())
-        self._look_done()
-
-    def finish(self) -> None:
-        """Hand out nothing younger than the youngest already handed out of its partition.
-
-        What is older, and waits behind a busy lane, still goes: after that the delivered
-        records are a prefix of each partition, and nothing is sent again after a stop.
-        """
-        self._finishing = True
-        for kind in self._ready:
-            lanes = [lane for _, _, lane in self._valid(kind)]
-            self._ready[kind] = []
-            for lane in lanes:
-                lane.queued = 0
-                self._offer(lane)
-            if not self._ready[kind]:
-                self._some[kind].clear()
-        self._look_done()
-
-    async def finished(self) -> None:
-        """After `finish`: return when nothing is in flight and nothing left may go."""
-        await self._done.wait()
 
     def clear(self) -> None:
         """Forget all that waits: the partitions are gone, or the process stops."""
@@ -220,21 +194,6 @@ class Lanes:
             heap.clear()
         for event in self._some.values():
             event.clear()
-        self._finishing = False
-        self._done.clear()
-
-    def _look_done(self) -> None:
-        if (
-            self._finishing
-            and not self.in_flight
-            and not any(map(self._valid, self._ready))
-        ):
-            self._done.set()
-
-    def _may_go(self, item: Item) -> bool:
-        if not self._finishing:
-            return True
-        return any(ticket.sequence <= ticket.lot.sent for ticket, _ in item.parts)
 
     def _valid(self, kind: Kind) -> _Heap:
         """The heap, entries of lanes that were joined away or queued anew dropped."""
@@ -288,8 +247,6 @@ class Lanes:
         if not lane.items:
             return
         head = lane.items[0]
-        if not self._may_go(head):
-            return  # the stop or the rebalance forgets it
         kind = _kind(head.command)
         self._entries += 1
         lane.queued = self._entries

@@ -11,6 +11,7 @@ from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.notes import REACH
 from pipeline.observe.health import Health
 from pipeline.records import Partition, Record
 
@@ -82,7 +83,7 @@ class Source:
         if self._full:
             return ()
         owned = checkpoint.partitions()
-        window = max(POLL, 2 * self._records // max(1, len(owned)))
+        window = min(REACH, max(POLL, 2 * self._records // max(1, len(owned))))
         most = self._bytes if len(owned) == 1 else self._bytes // 2
         return [
             partition

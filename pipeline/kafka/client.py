@@ -20,7 +20,7 @@ from typing import Any, Final
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import KafkaError
-from aiokafka.structs import ConsumerRecord
+from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
 from pipeline.kafka.positions import Bounds
@@ -126,23 +126,30 @@ class Client:
         beginning = await self._consumer.beginning_offsets(tps)
         end = await self._consumer.end_offsets(tps)
         committed = await self._committed(tps)
-        started = {tp.topic for tp in tps if committed[tp] is not None}
+        started = {tp.topic for tp in committed}
         for topic in {tp.topic for tp in tps} - started:
             numbers = self._consumer.partitions_for_topic(topic) or ()
-            others = await self._committed([TopicPartition(topic, n) for n in numbers])
-            if any(at is not None for at in others.values()):
+            if await self._committed([TopicPartition(topic, n) for n in numbers]):
                 started.add(topic)
         found = {
-            (tp.topic, tp.partition): Bounds(committed[tp], beginning[tp], end[tp])
+            (tp.topic, tp.partition): Bounds(
+                committed[tp].offset if tp in committed else None,
+                beginning[tp],
+                end[tp],
+                committed[tp].metadata if tp in committed else "",
+            )
             for tp in tps
         }
         return found, started
 
     async def _committed(
         self, tps: Collection[TopicPartition]
-    ) -> dict[TopicPartition, int | None]:
-        found = await asyncio.gather(*(self._consumer.committed(tp) for tp in tps))
-        return dict(zip(tps, found, strict=True))
+    ) -> dict[TopicPartition, OffsetAndMetadata]:
+        # committed() keeps the note to itself.
+        coordinator = self._consumer._coordinator
+        found: dict[TopicPartition, OffsetAndMetadata]
+        found = await coordinator.fetch_committed_offsets(list(tps))
+        return {tp: each for tp, each in found.items() if each.offset >= 0}
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
         """Read on from there; what was fetched from elsewhere is dropped."""
@@ -191,8 +198,10 @@ class Client:
         end: int | None = self._consumer.highwater(tp)
         return end
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
-        """Commit, trying again without limit what can be: the caller bounds it.
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        """Commit offsets with their notes; the caller bounds it.
+
+        It tries again without limit what can be.
 
         Raises `KafkaError` when the group refuses.
         """

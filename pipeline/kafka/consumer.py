@@ -22,11 +22,12 @@ from aiokafka.record import default_records
 from aiokafka.structs import ConsumerRecord
 
 from pipeline.clock import Clock
+from pipeline.kafka import notes
 from pipeline.kafka.client import Client
 from pipeline.kafka.membership import REVOKE_BUDGET, Membership
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Partition, Record
+from pipeline.records import Mark, Partition, Record
 from pipeline.settings import Kafka
 
 __all__ = ["REVOKE_BUDGET", "Consumer"]
@@ -38,7 +39,8 @@ REST: Final = 1.0  # s before a partition that could not be read is tried again
 class Consumer:
     """One member of the consumer group, on one event loop.
 
-    `on_assigned` gets the partitions owned from now on; `on_revoked` is awaited before
+    `on_assigned` gets the partitions owned from now on, each with the offsets to be read
+    that ended already, as the last owner's commit says; `on_revoked` is awaited before
     they go, at most `REVOKE_BUDGET` s: end what is in flight and commit there. `exclude`
     are topics a `^regex` does not match: our own output would go in circles.
     """
@@ -50,7 +52,7 @@ class Consumer:
         metrics: Metrics,
         health: Health,
         clock: Clock,
-        on_assigned: Callable[[Collection[Partition]], None],
+        on_assigned: Callable[[Mapping[Partition, frozenset[int]]], None],
         on_revoked: Callable[[], Awaitable[None]],
         exclude: Collection[str] = (),
     ) -> None:
@@ -181,21 +183,24 @@ class Consumer:
                     f"partition {topic}-{number}", f"it cannot be read on: {error!r}"
                 )
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
-        """Tell the group that all below these offsets has ended; true if it took it.
+    async def commit(self, marks: Mapping[Partition, Mark]) -> bool:
+        """Tell the group how far these partitions are; true if it took it.
 
         False after `COMMIT_LIMIT` s, when the group refuses, and at once for a partition
         that is not assigned (any more): the flow simply tries again, or forgets it.
         """
         membership = self._membership
         client, epoch = membership.client, membership.epoch
-        if client is None or not offsets.keys() <= membership.assigned:
+        if client is None or not marks.keys() <= membership.assigned:
             self._metrics.commit_failures.inc()
             return False
         loop = asyncio.get_running_loop()
         deadline = loop.time() + COMMIT_LIMIT
         # aiokafka retries without limit and reads the generation anew for each try: once
         # the epoch is over it could commit for partitions that others own by then.
+        offsets = {
+            each: (mark.offset, notes.encode(*mark)) for each, mark in marks.items()
+        }
         committing = asyncio.create_task(client.commit(offsets))
         try:
             while not committing.done() and loop.time() < deadline:

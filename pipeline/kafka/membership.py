@@ -6,7 +6,7 @@ begins, and what the group had no offset for is committed.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final
 
 import structlog
@@ -45,7 +45,7 @@ class Membership:
         metrics: Metrics,
         health: Health,
         clock: Clock,
-        on_assigned: Callable[[Collection[Partition]], None],
+        on_assigned: Callable[[Mapping[Partition, frozenset[int]]], None],
         on_revoked: Callable[[], Awaitable[None]],
         exclude: Collection[str],
     ) -> None:
@@ -140,7 +140,7 @@ class Membership:
         self.assigned = frozenset(partitions)
         self._metrics.rebalances.inc()
         self._log.info("assigned", partitions=_names(partitions), epoch=self.epoch)
-        self._on_assigned(self.assigned)
+        self._on_assigned(places.ended)
         self._signal()
 
     async def _learn(
@@ -175,7 +175,7 @@ class Membership:
         # Without this a crash before the first commit would begin elsewhere: with
         # `latest` at a later end, beyond records that were read and not delivered.
         if places.fresh:
-            await client.commit(places.fresh)
+            await client.commit({p: (at, "") for p, at in places.fresh.items()})
         client.seek(places.at)
         return places
 

@@ -10,6 +10,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from pipeline.errors import OffsetsLost, OffsetsMissing
+from pipeline.kafka import notes
 from pipeline.records import Partition
 
 __all__ = ["Bounds", "Places", "decide"]
@@ -23,6 +24,7 @@ class Bounds(msgspec.Struct, frozen=True):
     committed: int | None
     beginning: int
     end: int
+    note: str = ""  # committed beside the offset
 
 
 class Places(msgspec.Struct):
@@ -31,6 +33,7 @@ class Places(msgspec.Struct):
     at: dict[Partition, int]
     fresh: dict[Partition, int]  # part of `at`: commit it before anything is read
     lost: dict[Partition, int]  # records skipped, as far as the broker still knows
+    ended: dict[Partition, frozenset[int]] = {}  # from `at` on, and not to be read again
 
 
 def decide(
@@ -66,6 +69,7 @@ def decide(
         else:
             begin = at
         places.at[partition] = begin
+        places.ended[partition] = notes.decode(begin, bound.note)
     if missing:
         raise OffsetsMissing(
             f"The consumer group {group} has no offsets in {', '.join(sorted(missing))}, "

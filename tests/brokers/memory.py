@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
+from pipeline.kafka import notes
 from pipeline.kafka.positions import Bounds, decide
 from pipeline.kafka.producer import TooLarge, Unwritable
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Partition, Record
+from pipeline.records import Mark, Partition, Record
 from pipeline.settings import Kafka
 
 __all__ = ["Cluster", "MemoryConsumer", "MemoryProducer"]
@@ -32,6 +33,7 @@ class Cluster:
         self.logs: dict[Partition, list[Record]] = {}
         self.beginning: dict[Partition, int] = defaultdict(int)
         self.committed: dict[tuple[str, Partition], int] = {}
+        self.notes: dict[tuple[str, Partition], str] = {}
         self.members: dict[str, list[MemoryConsumer]] = defaultdict(list)
         # -- the script --
         self.away = False  # nothing is read, written or committed
@@ -108,7 +110,7 @@ class MemoryConsumer:
         metrics: Metrics,
         health: Health,
         clock: Clock,
-        on_assigned: Callable[[Collection[Partition]], None],
+        on_assigned: Callable[[Mapping[Partition, frozenset[int]]], None],
         on_revoked: Callable[[], Awaitable[None]],
         exclude: Collection[str] = (),
     ) -> None:
@@ -171,6 +173,7 @@ class MemoryConsumer:
                         cluster.committed.get((group, each)),
                         cluster.beginning[each],
                         cluster.end(each),
+                        cluster.notes.get((group, each), ""),
                     )
                     for each in partitions
                 },
@@ -191,7 +194,7 @@ class MemoryConsumer:
         self.epoch += 1
         self.assigned = frozenset(partitions)
         self._metrics.rebalances.inc()
-        self._on_assigned(self.assigned)
+        self._on_assigned(places.ended)
         cluster.changed()
 
     async def poll(
@@ -227,16 +230,17 @@ class MemoryConsumer:
                 taken += found
         return taken
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+    async def commit(self, marks: Mapping[Partition, Mark]) -> bool:
         cluster, epoch = self.cluster, self.epoch
         await asyncio.sleep(0)
         refused = cluster.away or cluster.refuse_commits > 0 or epoch != self.epoch
         cluster.refuse_commits = max(0, cluster.refuse_commits - 1)
-        if refused or not offsets.keys() <= self.assigned:
+        if refused or not marks.keys() <= self.assigned:
             self._metrics.commit_failures.inc()
             return False
-        for partition, offset in offsets.items():
-            cluster.committed[self._settings.group, partition] = offset
+        for partition, mark in marks.items():
+            cluster.committed[self._settings.group, partition] = mark.offset
+            cluster.notes[self._settings.group, partition] = notes.encode(*mark)
         await asyncio.sleep(0)
         return True
 

@@ -21,7 +21,7 @@ from pipeline.forward.source import Source
 from pipeline.klaviyo.session import Accepted, Refused
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Partition, Record
+from pipeline.records import Mark, Partition, Record
 from schemas.event import Context
 from tests.virtual_time import LoopClock, run
 
@@ -76,10 +76,10 @@ class World:
         self.position += len(found)
         return found
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+    async def commit(self, marks: Mapping[Partition, Mark]) -> bool:
         await asyncio.sleep(0.005)
-        self.check(offsets[TOPIC])
-        self.committed = offsets[TOPIC]
+        self.check(marks[TOPIC])
+        self.committed = marks[TOPIC].offset
         await asyncio.sleep(0.005)
         return True
 
@@ -138,11 +138,11 @@ class World:
         await asyncio.sleep(0.003)
         return Accepted(202, b"", 1)
 
-    def check(self, offset: int) -> None:
-        """Everything below `offset` must have ended in the eyes of the outside."""
+    def check(self, mark: Mark) -> None:
+        """All below the mark, and what it names above, must have ended for outsiders."""
         who = [str(a.get("external_id")) for a in self.accepted]
         ids = {a.get("unique_id") for a in self.accepted}
-        for record in self.log[:offset]:
+        for record in (*self.log[: mark.offset], *(self.log[n] for n in mark.ended)):
             message = json.loads(record.value or b"")
             if record.offset in self.letters:
                 continue
@@ -170,7 +170,7 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         metrics=metrics,
         clock=clock,
     )
-    flow.assigned([TOPIC])
+    flow.assigned({TOPIC: ()})
     source = Source(
         world, flow.checkpoint, health, buffer_records=100, buffer_bytes=10**6
     )
@@ -211,7 +211,7 @@ async def revoked_after(milliseconds: int, *, hanging: bool) -> None:
     await flow.revoked()
     world.back.set()
     world.position = world.committed
-    flow.assigned([TOPIC])
+    flow.assigned({TOPIC: ()})
     while world.committed < len(world.log):
         await asyncio.sleep(0.1)
     stop.set()

@@ -109,7 +109,7 @@ async def test_a_bad_key_halts_and_a_good_one_goes_on(rig: Rig) -> None:
 @pytest.mark.timeout(60)
 async def test_a_missing_scope_halts_in_the_middle(rig: Rig) -> None:
     shop = Shop(seed=5, bad=False)
-    rig.set(forbidden=["POST /api/events"])
+    rig.set(forbidden=["POST /api/events", "POST /api/event-bulk-create-jobs"])
     await rig.send(shop.day(customers=10, orders=10))
     async with rig.service() as service:
         await until_halted(service, "forbidden")

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pipeline.errors import OffsetsLost, OffsetsMissing
-from pipeline.records import Partition, Record
+from pipeline.records import Mark, Partition, Record
 from pipeline.settings import Kafka
 from tests.kafka.worlds import AnyConsumer, Owner, World, fail, read, until
 
@@ -130,12 +130,27 @@ async def test_what_is_committed_is_not_read_again_and_the_rest_is(stage: Stage)
     await stage.world.write(partition, *numbered(0, 10))
     consumer = await stage.join()
     await read(consumer, 10)
-    assert await consumer.commit({partition: 4})
+    assert await consumer.commit({partition: Mark(4)})
     await stage.stop(consumer)
     assert consumer.assigned == frozenset()
 
     again = await stage.join()
     assert [record.offset for record in await read(again, 6)] == [4, 5, 6, 7, 8, 9]
+
+
+async def test_what_ended_above_the_committed_offset_is_told_to_the_next_owner(
+    stage: Stage,
+) -> None:
+    partition = (stage.topic, 0)
+    await stage.world.write(partition, *numbered(0, 10))
+    consumer = await stage.join()
+    await read(consumer, 10)
+    assert await consumer.commit({partition: Mark(2, (4, 5, 9))})
+    await stage.stop(consumer)
+
+    owner = Owner()
+    await stage.join(owner=owner)
+    assert owner.ended[partition] == {4, 5, 9}
 
 
 async def test_a_poll_ends_when_the_consumer_stops(stage: Stage) -> None:
@@ -158,7 +173,8 @@ async def test_a_member_that_joins_takes_over_where_the_first_committed(
     await read(first, 20)
 
     async def commit() -> None:
-        assert await first.commit({one: 7, two: 3}), "what has ended counts at a revoke"
+        marks = {one: Mark(7), two: Mark(3)}
+        assert await first.commit(marks), "what has ended counts at a revoke"
 
     first_owner.when_revoked = commit
     assert first.epoch == 1
@@ -187,7 +203,7 @@ async def test_a_commit_for_partitions_that_are_gone_is_refused(stage: Stage) ->
     await stage.join()
     await until(lambda: len(owner.heard) == 3, "a new assignment for the first")
     (lost,) = {one, two} - first.assigned
-    assert not await first.commit({lost: 5})
+    assert not await first.commit({lost: Mark(5)})
     assert owner.failures == 1
     assert await stage.world.committed(f"group-{stage.world.number}", lost) == 0
 

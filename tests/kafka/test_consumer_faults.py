@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from pipeline.errors import KafkaUnreachable, OffsetsLost
 from pipeline.kafka import membership
 from pipeline.kafka.consumer import Consumer
+from pipeline.records import Mark
 from pipeline.settings import Kafka
 from tests.brokers.apache import PASSWORD, USER, Apache
 from tests.kafka.worlds import KafkaWorld, Owner, fail, read, until
@@ -44,11 +45,11 @@ async def test_a_killed_broker_is_waited_for_and_nothing_is_lost(apache: Apache)
     await world.write(partition, *(b"%d" % n for n in range(10)))
     async with running(world, owner, world.settings(partition[0])) as consumer:
         await read(consumer, 10)
-        assert await consumer.commit({partition: 3})
+        assert await consumer.commit({partition: Mark(3)})
         await asyncio.to_thread(apache.kill)
         try:
             async with asyncio.timeout(8):  # it would try for ever
-                assert not await consumer.commit({partition: 8})
+                assert not await consumer.commit({partition: Mark(8)})
             async with asyncio.timeout(5):
                 assert await consumer.poll(consumer.assigned, 10, 0.5) == []
             await until(lambda: "kafka" in owner.health.waits(), "/readyz names it")
@@ -61,7 +62,7 @@ async def test_a_killed_broker_is_waited_for_and_nothing_is_lost(apache: Apache)
         assert [record.offset for record in found][-2:] == [10, 11]
         await until(lambda: bool(consumer.assigned), "the partition is ours again")
         async with asyncio.timeout(30):
-            while not await consumer.commit({partition: 12}):
+            while not await consumer.commit({partition: Mark(12)}):
                 await asyncio.sleep(0.1)
     assert await world.committed(f"group-{world.number}", partition) == 12
 
@@ -90,12 +91,12 @@ async def test_a_broker_that_hangs_past_the_session_is_waited_for(apache: Apache
     await world.write(partition, *(b"%d" % n for n in range(5)))
     async with running(world, owner, world.settings(partition[0])) as consumer:
         await read(consumer, 5)
-        assert await consumer.commit({partition: 5})
+        assert await consumer.commit({partition: Mark(5)})
         apache.freeze()
         try:
             async with asyncio.timeout(10):  # the session takes 6
                 async with asyncio.timeout(8):
-                    assert not await consumer.commit({partition: 5})
+                    assert not await consumer.commit({partition: Mark(5)})
                 while True:  # a poll neither raises nor hangs meanwhile
                     async with asyncio.timeout(5):
                         assert await consumer.poll(consumer.assigned, 10, 0.5) == []
@@ -138,7 +139,7 @@ async def test_what_is_in_flight_ends_before_another_member_begins(
         async def drain() -> None:
             # Longer than the session timeout: heartbeats must go on meanwhile.
             await asyncio.sleep(settings.session_timeout + 2)
-            assert await first.commit({(topic, 0): 10, (topic, 1): 10})
+            assert await first.commit({(topic, 0): Mark(10), (topic, 1): Mark(10)})
 
         slow.when_revoked = drain
         async with running(world, fresh, settings) as second:
@@ -176,7 +177,7 @@ async def test_retention_that_overtakes_a_running_consumer_is_an_error(
     settings = world.settings(partition[0])
     async with running(world, owner, settings) as consumer:
         await read(consumer, 1)
-        assert await consumer.commit({partition: 1})
+        assert await consumer.commit({partition: Mark(1)})
     settings = world.settings(partition[0], start="none")
     async with running(world, owner, settings) as consumer:
         # What the fetcher asks for next is what a broker no longer has.
@@ -197,7 +198,7 @@ async def test_a_client_whose_inside_has_died_is_made_anew(apache: Apache) -> No
     await world.write(partition, b"0", b"1")
     async with running(world, owner, world.settings(partition[0])) as consumer:
         await read(consumer, 2)
-        assert await consumer.commit({partition: 1})
+        assert await consumer.commit({partition: Mark(1)})
         client = consumer._membership.client
         assert client is not None
         client._consumer._fetcher._fetch_task.cancel()

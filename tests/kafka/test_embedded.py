@@ -4,6 +4,7 @@ import pytest
 
 from pipeline.demo.broker import Broker
 from pipeline.kafka.producer import Producer, TooLarge
+from pipeline.records import Mark
 from tests.kafka.worlds import KafkaWorld, Owner, read
 
 
@@ -28,7 +29,7 @@ async def test_written_read_committed_and_read_on() -> None:
         )
         partition = (first.topic, first.partition)
         assert (second.topic, second.partition) == partition
-        assert await consumer.commit({partition: second.offset})
+        assert await consumer.commit({partition: Mark(second.offset)})
         await consumer.stop()
 
         with pytest.raises(TooLarge):

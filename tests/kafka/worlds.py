@@ -2,7 +2,7 @@
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Final, Protocol
 
 from confluent_kafka import Consumer as Client
@@ -55,10 +55,12 @@ class Owner:
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
         self.heard: list[frozenset[Partition] | str] = []  # assignments, and "revoked"
+        self.ended: Mapping[Partition, frozenset[int]] = {}
         self.when_revoked: Callable[[], Awaitable[None]] | None = None
 
-    def assigned(self, partitions: Collection[Partition]) -> None:
+    def assigned(self, partitions: Mapping[Partition, frozenset[int]]) -> None:
         self.heard.append(frozenset(partitions))
+        self.ended = partitions
 
     async def revoked(self) -> None:
         if self.when_revoked is not None:

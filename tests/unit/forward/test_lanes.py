@@ -1,6 +1,5 @@
 """No change of a customer overtakes an earlier one, whatever is joined or sent anew."""
 
-import asyncio
 import itertools
 
 import msgspec
@@ -189,32 +188,6 @@ def test_the_oldest_goes_first() -> None:
     group = lanes.take("event", parcel(1))
     lanes.release(group)
     assert sequences(lanes.take("event", parcel(1)).items[0]) == [1]
-
-
-async def test_finish_ends_with_a_prefix() -> None:
-    """What was read before the youngest one sent still goes; nothing younger does."""
-    lanes, lot, other = Lanes(), Lot(), Lot()
-    one, two, three, four = (Identity(external_id=f"C{n}") for n in (1, 2, 3, 4))
-    lanes.add(ticket(1, lot), [event(one), event(one)])
-    lanes.add(ticket(2, other), [profile(four)])
-    lanes.add(ticket(3, lot), [event(two)])
-    lanes.add(ticket(4, lot), [event(three)])
-    groups = [lanes.take("event", parcel(1)), lanes.take("event", parcel(1))]
-    lanes.finish()
-    assert not lanes.take("event", parcel(1)).items  # C3 was never handed out, C1 is busy
-    assert not lanes.take(
-        "profile", parcel(1)
-    ).items  # nothing of its partition was handed out
-    for group in groups:
-        lanes.release(group)
-    last = lanes.take("event", parcel(5))
-    assert [sequences(item) for item in last.items] == [[1]]
-    waiting = asyncio.ensure_future(lanes.finished())
-    await asyncio.sleep(0)
-    assert not waiting.done()
-    lanes.release(last)
-    await waiting
-    assert not lanes.take("event", parcel(1)).items
 
 
 async def test_nothing_of_an_earlier_assignment_comes_back() -> None:

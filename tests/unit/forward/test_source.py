@@ -29,7 +29,7 @@ class Broker:
 class World:
     def __init__(self, *, records: int, size: int) -> None:
         self.checkpoint = Checkpoint()
-        self.checkpoint.assign((A, B))
+        self.checkpoint.assign({A: (), B: ()})
         self.health = Health(Metrics(), LoopClock())
         self.broker = Broker()
         broker: Any = self.broker

@@ -159,7 +159,7 @@ async def test_a_place_without_an_offset_is_committed_before_it_is_read(rig: Rig
     await rig.give(ONE)
     assert rig.log == [
         "subscribed ['orders']",
-        f"committed {{{ONE}: 0}}",
+        f"committed {{{ONE}: (0, '')}}",
         f"sought {{{ONE}: 0}}",
         f"assigned [{ONE}]",
     ]

@@ -3,6 +3,7 @@
 import pytest
 
 from pipeline.kafka.producer import Unwritable
+from pipeline.records import Mark
 from tests.brokers.memory import Cluster, MemoryConsumer, MemoryProducer
 from tests.kafka.worlds import MemoryWorld, Owner
 
@@ -21,7 +22,7 @@ async def test_commits_are_refused_as_often_as_it_says() -> None:
     world = MemoryWorld()
     cluster, consumer = await joined(world)
     cluster.refuse_commits = 2
-    answers = [await consumer.commit({ONE: 1}) for _ in range(3)]
+    answers = [await consumer.commit({ONE: Mark(1)}) for _ in range(3)]
     assert answers == [False, False, True]
     assert await world.committed(f"group-{world.number}", ONE) == 1
     await consumer.stop()
@@ -31,7 +32,7 @@ async def test_while_it_is_away_nothing_is_read_written_or_committed() -> None:
     cluster, consumer = await joined(MemoryWorld())
     cluster.away = True
     assert await consumer.poll([ONE], 10, 0.01) == []
-    assert not await consumer.commit({ONE: 1})
+    assert not await consumer.commit({ONE: Mark(1)})
     with pytest.raises(Unwritable):
         await MemoryProducer(cluster).send("orders", b"k", b"v", ())
     cluster.away = False
@@ -55,7 +56,7 @@ async def test_partitions_are_taken_back_and_given_again_on_demand() -> None:
     cluster, consumer = await joined(MemoryWorld())
     await consumer.revoke()
     assert consumer.assigned == frozenset()
-    assert not await consumer.commit({ONE: 1})
+    assert not await consumer.commit({ONE: Mark(1)})
     consumer.assign([ONE])
     assert consumer.epoch == 2
     assert len(await consumer.poll([ONE], 10, 0.01)) == 1

@@ -10,6 +10,7 @@ from pipeline.errors import OffsetsLost, OffsetsMissing
 from pipeline.kafka.positions import Bounds, Places, Start, decide
 
 PLACE = ("orders", 0)
+NONE = {PLACE: frozenset[int]()}
 
 
 def begin(
@@ -55,8 +56,12 @@ def test_records_deleted_unread_are_an_error_that_names_the_gap() -> None:
 
 def test_after_a_loss_start_decides_and_what_is_skipped_is_counted() -> None:
     bounds = Bounds(2, 5, 10)
-    assert begin(bounds, "earliest") == Places({PLACE: 5}, {}, {PLACE: 3})
-    assert begin(bounds, "latest") == Places({PLACE: 10}, {}, {PLACE: 8})
+    assert begin(bounds, "earliest") == Places(
+        {PLACE: 5}, {}, {PLACE: 3}, {PLACE: frozenset()}
+    )
+    assert begin(bounds, "latest") == Places(
+        {PLACE: 10}, {}, {PLACE: 8}, {PLACE: frozenset()}
+    )
 
 
 def test_a_topic_made_anew_is_a_loss() -> None:
@@ -64,7 +69,9 @@ def test_a_topic_made_anew_is_a_loss() -> None:
     with pytest.raises(OffsetsLost, match="committed 50, there are 0 to 10"):
         begin(bounds, "none")
     assert begin(bounds, "earliest").at == {PLACE: 0}
-    assert begin(bounds, "latest") == Places({PLACE: 10}, {}, {PLACE: 10})
+    assert begin(bounds, "latest") == Places(
+        {PLACE: 10}, {}, {PLACE: 10}, {PLACE: frozenset()}
+    )
 
 
 def test_every_topic_without_offsets_is_named_once() -> None:

@@ -16,7 +16,7 @@ from pipeline.kafka import consumer as module
 from pipeline.kafka.consumer import Consumer
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Partition
+from pipeline.records import Mark, Partition
 from pipeline.settings import Kafka
 
 ONE, TWO = ("orders", 0), ("orders", 1)
@@ -37,7 +37,7 @@ class Stub:
 
     def __init__(self) -> None:
         self.has: dict[Partition, list[int | Exception]] = {ONE: [], TWO: []}
-        self.commits: list[Mapping[Partition, int]] = []
+        self.commits: list[Mapping[Partition, tuple[int, str]]] = []
         self.committing: Callable[[], object] = lambda: None
         self.hang = False
         self.joined = True
@@ -64,7 +64,7 @@ class Stub:
         self.waiters.append(waiter)
         return waiter
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         if self.hang:
             await asyncio.Event().wait()
         self.committing()
@@ -185,7 +185,7 @@ async def test_a_new_assignment_wakes_a_poll(rig: Rig) -> None:
 async def test_a_commit_ends_with_its_epoch(rig: Rig) -> None:
     """aiokafka would try it again, with the generation that others own by then."""
     rig.client.hang = True
-    committing = asyncio.create_task(rig.consumer.commit({ONE: 5}))
+    committing = asyncio.create_task(rig.consumer.commit({ONE: Mark(5)}))
     await asyncio.sleep(0)
     rig.inside.assigned = frozenset()
     rig.inside._signal()
@@ -200,7 +200,7 @@ async def test_a_commit_is_bounded(rig: Rig, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "COMMIT_LIMIT", 0.05)
     rig.client.hang = True
     async with asyncio.timeout(2):
-        assert not await rig.consumer.commit({ONE: 5})
+        assert not await rig.consumer.commit({ONE: Mark(5)})
     assert rig.metrics.commit_failures._value.get() == 1
 
 
@@ -210,16 +210,16 @@ async def test_a_refused_commit_is_no_exception(rig: Rig, error: Exception) -> N
         raise error
 
     rig.client.committing = refuse
-    assert not await rig.consumer.commit({ONE: 5})
+    assert not await rig.consumer.commit({ONE: Mark(5)})
     rig.client.committing = lambda: None
-    assert await rig.consumer.commit({ONE: 5})
-    assert rig.client.commits == [{ONE: 5}]
+    assert await rig.consumer.commit({ONE: Mark(5)})
+    assert rig.client.commits == [{ONE: (5, "")}]
     assert rig.metrics.commit_failures._value.get() == 1
 
 
 async def test_a_cancelled_commit_is_not_left_running(rig: Rig) -> None:
     rig.client.hang = True
-    committing = asyncio.create_task(rig.consumer.commit({ONE: 5}))
+    committing = asyncio.create_task(rig.consumer.commit({ONE: Mark(5)}))
     await asyncio.sleep(0)
     committing.cancel()
     with pytest.raises(asyncio.CancelledError):
