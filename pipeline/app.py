@@ -23,13 +23,17 @@ from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
+from pipeline.forward.imports import Imports
+from pipeline.forward.ledger import Ledger
 from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
 from pipeline.kafka.producer import Producer
+from pipeline.kafka.state import State
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Ceiling, Limits
 from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Session
@@ -97,10 +101,19 @@ class App:
             # One harmless call before the first record: a bad key halts before anything
             # is read, and the answer says which revision's bodies to speak.
             await client.accounts()
+            ledger = Ledger(
+                State(
+                    settings.kafka,
+                    settings.topics.state,
+                    f"{settings.subscription.slug}/jobs",
+                )
+            )
+            stack.push_async_callback(ledger.stop)
             flow = Flow(
                 planner=Planner(_context(settings)),
                 client=client,
                 deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+                imports=Imports(client, Jobs(client, SYSTEM), ledger, health),
                 dead_letters=DeadLetters(
                     producer,
                     settings.topics.dead_letters,

@@ -14,7 +14,8 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from schemas.commands import Command, UpsertProfile
+from schemas import bulk_profiles
+from schemas.commands import Command, CreateEvent, UpsertProfile
 from schemas.event import Skipped
 
 __all__ = [
@@ -81,7 +82,8 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
     unique_id: str = ""
 
 
-Kind: TypeAlias = Literal["profile", "event"]  # which endpoints can carry an item
+# Which endpoints can carry an item: any for a profile update, or the single call only.
+Kind: TypeAlias = Literal["profile", "single", "event"]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
@@ -151,7 +153,16 @@ class Item:
     waiting profile updates of one customer were coalesced into `command`.
     """
 
-    __slots__ = ("alone", "command", "parts", "person", "row", "sequence")
+    __slots__ = (
+        "alone",
+        "command",
+        "kind",
+        "largest",
+        "parts",
+        "person",
+        "row",
+        "sequence",
+    )
 
     def __init__(
         self,
@@ -161,11 +172,25 @@ class Item:
         alone: bool = False,
     ) -> None:
         self.command = command
+        self.kind = _kind(command)
         self.parts = parts
         self.sequence = parts[0][0].sequence
         self.row = b""  # encoded for a bulk request, once
         self.person = b""  # the profile it is about, encoded likewise
+        self.largest = 10**9  # rows of a request it may be in; fewer to find a bad one
         self.alone = alone  # was taken out of a refused group: not to be coalesced again
+
+    def coalesce(self, command: Command, part: tuple[Ticket, Command]) -> None:
+        """Take over one more update of the same profile: `command` does both."""
+        self.command = command
+        self.kind = _kind(command)
+        self.parts.append(part)
+        self.row = b""
+
+    def single(self) -> None:
+        """From now on by single call only: a bulk one could not carry it."""
+        self.kind = "single"
+        self.alone = True
 
     def halves(self) -> list[Item]:
         """A coalesced item that was refused, as two smaller ones: finds the bad part.
@@ -174,6 +199,14 @@ class Item:
         """
         middle = len(self.parts) // 2
         return [_coalesced(self.parts[:middle]), _coalesced(self.parts[middle:])]
+
+
+def _kind(command: Command) -> Kind:
+    match command:
+        case UpsertProfile():
+            return "profile" if bulk_profiles.able(command) else "single"
+        case CreateEvent():
+            return "event"
 
 
 def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:

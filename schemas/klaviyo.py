@@ -18,6 +18,7 @@ __all__ = [
     "event",
     "identifiers",
     "metric",
+    "profile",
     "profile_import",
     "without",
 ]
@@ -74,6 +75,11 @@ _SORTED: Final = msgspec.json.Encoder(order="deterministic")
 
 def profile_import(command: UpsertProfile, revision: str) -> bytes:
     """Return the body of POST /api/profile-import: absent is left alone, null clears."""
+    return b'{"data":%b}' % profile(command, revision)
+
+
+def profile(command: UpsertProfile, revision: str) -> bytes:
+    """Return the profile object of profile-import and of a row of a bulk import."""
     attributes: dict[str, Any] = {**command.attributes, **identifiers(command.identity)}
     for field in _unknown(revision):
         attributes.pop(field, None)
@@ -82,7 +88,7 @@ def profile_import(command: UpsertProfile, revision: str) -> bytes:
     data: dict[str, Any] = {"type": "profile", "attributes": attributes}
     if command.unset:
         data["meta"] = {"patch_properties": {"unset": sorted(command.unset)}}
-    return _SORTED.encode({"data": data})
+    return _SORTED.encode(data)
 
 
 def event(command: CreateEvent, revision: str) -> bytes:  # noqa: ARG001  all know it

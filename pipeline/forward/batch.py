@@ -16,8 +16,9 @@ from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Permit
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Kind
-from schemas import bulk_events
-from schemas.commands import CreateEvent
+from schemas import bulk_events, bulk_profiles
+from schemas import klaviyo as wire
+from schemas.commands import CreateEvent, UpsertProfile
 
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
     from pipeline.forward.lanes import Group, Lanes
@@ -36,16 +37,22 @@ class Route(msgspec.Struct, frozen=True):
     rows: int = 1
     bytes: int | None = None  # of a bulk request
     since: str = ""  # the first revision that has it
+    jobs: int | None = None  # asynchronous: so many may be under way, whatever the wire
 
 
 class Parcel:
-    """What one request of a route can hold: rows and bytes, counted exactly."""
+    """What one request of a route can hold: rows and bytes, counted exactly.
 
-    def __init__(self, route: Route) -> None:
+    `served` is the revision the rows are encoded for.
+    """
+
+    def __init__(self, route: Route, served: str) -> None:
         self.full = False
         self._route = route
+        self._served = served
         self._rows = 0
-        self._bytes = bulk_events.EMPTY
+        self._most = route.rows
+        self._bytes = bulk_events.EMPTY if route.kind == "event" else bulk_profiles.EMPTY
         self._misses = 0
         self._ids: set[tuple[str, str]] = set()
         self._last: CreateEvent | None = None  # whose profile was encoded last
@@ -53,14 +60,20 @@ class Parcel:
 
     def add(self, item: Item) -> bool:
         """Put the item in; false if it does not fit, or not beside what is in already."""
+        if self._rows >= item.largest:
+            return False
         match item.command, self._route.bytes:
             case CreateEvent() as event, int() as most:
                 if not self._add_event(item, event, most):
                     return False
+            case UpsertProfile() as update, int() as most:
+                if not self._add_profile(item, update, most):
+                    return False
             case _:
                 pass  # a single call; its body is made when it is sent
         self._rows += 1
-        self.full = self.full or self._rows >= self._route.rows
+        self._most = min(self._most, item.largest)
+        self.full = self.full or self._rows >= self._most
         return True
 
     def _add_event(self, item: Item, event: CreateEvent, most: int) -> bool:
@@ -79,14 +92,31 @@ class Parcel:
         person = self._person if same else bulk_events.person(event)
         if person != self._person:
             size += bulk_events.ENTRY + len(person)
-        if self._rows and self._bytes + size > most:
-            self._misses += 1
-            self.full = self._misses >= MISSES
+        if not self._fits(size, most):
             return False
         item.person, self._person, self._last = person, person, event
         self._ids.add(name)
         self._bytes += size
         return True
+
+    def _add_profile(self, item: Item, update: UpsertProfile, most: int) -> bool:
+        if not item.row:
+            item.row = wire.profile(update, self._served)
+        if len(item.row) > bulk_profiles.LARGEST:
+            item.single()  # Klaviyo says what is wrong with it
+            return False
+        size = len(item.row) + 1
+        if not self._fits(size, most):
+            return False
+        self._bytes += size
+        return True
+
+    def _fits(self, size: int, most: int) -> bool:
+        if not self._rows or self._bytes + size <= most:
+            return True
+        self._misses += 1
+        self.full = self._misses >= MISSES
+        return False
 
 
 class _Line(msgspec.Struct):
@@ -124,17 +154,16 @@ class Batcher:
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def run(self, *routes: Route) -> None:
-        """Compose requests of one kind for ever; the smallest route first."""
-        kind = routes[0].kind
-        lines = [_Line(r, asyncio.Semaphore(self._connections)) for r in routes]
+        """Compose the requests of these routes for ever; the smallest route first."""
+        lines = [_Line(r, asyncio.Semaphore(r.jobs or self._connections)) for r in routes]
         while True:
-            await self._lanes.some(kind)
             # Neither a slot nor a permit is held while waiting for the other, and the
             # items are chosen as late as possible.
-            line = await self._choose(kind, lines)
+            line = await self._choose(lines)
             await line.slots.acquire()
             permit = await self._client.acquire(line.route.operation)
-            group = self._lanes.take(kind, Parcel(line.route))
+            parcel = Parcel(line.route, self._client.served)
+            group = self._lanes.take(line.route.kind, parcel)
             if not group.items:
                 permit.unused()
                 line.slots.release()
@@ -145,22 +174,22 @@ class Batcher:
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, group, permit, line.slots))
 
-    async def _choose(self, kind: Kind, lines: Sequence[_Line]) -> _Line:
+    async def _choose(self, lines: Sequence[_Line]) -> _Line:
         """The route that can go now: a small one for little, the largest for a crowd.
 
         When only the other kind of permit is free, it takes what waits all the same.
         """
-        if len(lines) == 1:
-            await self._free(lines[0])
-            return lines[0]
+        lanes = self._lanes
         while True:
-            crowd = self._lanes.waiting(kind) > FEW
+            crowd = lanes.waiting(lines[-1].route.kind) > FEW
             for line in reversed(lines) if crowd else lines:
-                if not line.slots.locked() and self._client.free_now(
-                    line.route.operation
+                if (
+                    lanes.ready(line.route.kind)
+                    and not line.slots.locked()
+                    and self._client.free_now(line.route.operation)
                 ):
                     return line
-            waits = [asyncio.create_task(self._free(line)) for line in lines]
+            waits = [asyncio.create_task(self._may_go(line)) for line in lines]
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -168,7 +197,8 @@ class Batcher:
                     wait.cancel()
                 await asyncio.gather(*waits, return_exceptions=True)
 
-    async def _free(self, line: _Line) -> None:
+    async def _may_go(self, line: _Line) -> None:
+        await self._lanes.some(line.route.kind)
         async with line.slots:
             pass
         await self._client.ready(line.route.operation)

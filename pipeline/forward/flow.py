@@ -10,7 +10,7 @@ read again.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -21,6 +21,7 @@ from pipeline.forward.checkpoint import Checkpoint
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
+from pipeline.forward.imports import Imports
 from pipeline.forward.lanes import Group, Lanes
 from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
@@ -39,13 +40,23 @@ from pipeline.records import (
     Record,
     Ticket,
 )
-from schemas import bulk_events
+from schemas import bulk_events, bulk_profiles
 from schemas.event import Plan
 
 __all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
 
+JOBS: Final = 50  # imports under way at a time; Klaviyo takes seconds for one
 ROUTES: Final = (
-    (Route("create_or_update_profile", "profile"),),
+    (
+        Route("create_or_update_profile", "single"),
+        Route(
+            "bulk_import_profiles",
+            "profile",
+            bulk_profiles.ROWS,
+            bulk_profiles.BYTES,
+            jobs=JOBS,
+        ),
+    ),
     (
         Route("create_event", "event"),
         Route(
@@ -72,6 +83,7 @@ class Flow:
         client: Client,
         deliver: Deliver,
         dead_letters: DeadLetters,
+        imports: Imports | None,
         flood: Flood,
         connections: int,
         health: Health,
@@ -81,6 +93,8 @@ class Flow:
         self._planner = planner
         self._deliver = deliver
         self._dead_letters = dead_letters
+        self._imports = imports
+        self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
         self._health = health
         self._metrics = metrics
@@ -108,7 +122,13 @@ class Flow:
         served = self._deliver.served
         tasks += [
             asyncio.create_task(
-                self._batcher.run(*(route for route in routes if route.since <= served))
+                self._batcher.run(
+                    *(
+                        route
+                        for route in routes
+                        if route.since <= served and (self._imports or not route.jobs)
+                    )
+                )
             )
             for routes in ROUTES
         ]
@@ -161,9 +181,15 @@ class Flow:
 
     async def _carry(self, route: Route, group: Group, permit: Permit) -> list[Item]:
         again: list[Item] = []
-        outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
+        outcomes: Sequence[Outcome | None]
+        if route.jobs and self._imports:
+            outcomes = await self._imports.send(group.items, permit, self._commit)
+        else:
+            outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
         for item, outcome in zip(group.items, outcomes, strict=True):
-            if isinstance(outcome, Dead) and len(item.parts) > 1:
+            if outcome is None:
+                again.append(item)
+            elif isinstance(outcome, Dead) and len(item.parts) > 1:
                 again += item.halves()  # one bad record must cost one record
             else:
                 self._settle(item, outcome)
@@ -203,7 +229,21 @@ class Flow:
 
         With each come the offsets above it that ended already.
         """
-        self.checkpoint.assign(partitions)
+        if self._imports is None:
+            self.checkpoint.assign(partitions)
+            return
+        self._resuming = asyncio.create_task(self._resume(self._imports, partitions))
+        self._resuming.add_done_callback(self._resumed)
+
+    async def _resume(
+        self, imports: Imports, partitions: Mapping[Partition, Iterable[int]]
+    ) -> None:
+        held = {partition: list(ended) for partition, ended in partitions.items()}
+        self.checkpoint.assign(await imports.resume(held))
+
+    def _resumed(self, resuming: asyncio.Task[None]) -> None:
+        if not resuming.cancelled() and (error := resuming.exception()):
+            self._batcher.fail(error)
 
     async def revoked(self) -> None:
         """All partitions go: end what is in flight, commit, forget the rest.
@@ -224,6 +264,8 @@ class Flow:
         (1) hand out nothing more, (2) let what is in flight end, (3) abandon the rest,
         (4) commit what has ended, that above an open record included.
         """
+        if self._resuming is not None:
+            self._resuming.cancel()
         self._lanes.clear()
         try:
             async with asyncio.timeout(budget):
@@ -252,8 +294,11 @@ class Flow:
             self._tally.state(self.checkpoint, self._lanes.in_flight, self._consumer)
             await self._commit()
 
-    async def _commit(self) -> None:
+    async def _commit(self) -> bool:
+        """True if Kafka knows of all that has ended."""
         async with self._committing:  # an older commit must not land after a newer one
             marks = self.checkpoint.settled()
             if marks and not await self._consumer.commit(marks):
                 self.checkpoint.unsettled(marks)
+                return False
+            return True

@@ -16,11 +16,17 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from pipeline.records import Item, Kind, Ticket
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import Command, UpsertProfile
 
 __all__ = ["Group", "Lanes"]
 
 NAMES: Final = 64  # identifiers of one lane; a customer has three
+# What a route for that kind can carry: a single call takes any profile update.
+CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
+    "profile": ("profile",),
+    "single": ("profile", "single"),
+    "event": ("event",),
+}
 
 
 class _Lane:
@@ -70,12 +76,8 @@ _Heap: TypeAlias = list[
 ]  # sequence of the head, entry number, lane
 
 
-def _kind(command: Command) -> Kind:
-    match command:
-        case UpsertProfile():
-            return "profile"
-        case CreateEvent():
-            return "event"
+def _head(heap: _Heap) -> tuple[int, int]:
+    return heap[0][:2]
 
 
 def _names(item: Item) -> Iterator[str]:
@@ -89,12 +91,13 @@ class Lanes:
 
     def __init__(self) -> None:
         self._by_name: dict[str, _Lane] = {}
-        self._ready: dict[Kind, _Heap] = {"profile": [], "event": []}
-        self._some: dict[Kind, asyncio.Event] = {
-            "profile": asyncio.Event(),
-            "event": asyncio.Event(),
+        self._ready: dict[Kind, _Heap] = {kind: [] for kind in CARRIES}
+        self._some = {kind: asyncio.Event() for kind in CARRIES}
+        self._wakes = {
+            kind: [self._some[each] for each, kinds in CARRIES.items() if kind in kinds]
+            for kind in CARRIES
         }
-        self._waiting: dict[Kind, int] = {"profile": 0, "event": 0}
+        self._waiting: dict[Kind, int] = dict.fromkeys(CARRIES, 0)
         self._entries = 0
         self._era = 0
         self.in_flight = 0  # groups taken and not released
@@ -112,11 +115,15 @@ class Lanes:
                 and not last.alone
                 and (merged := last.command.merged(command)) is not None
             ):
-                last.command = merged
-                last.parts.append((ticket, command))
+                before = last.kind
+                last.coalesce(merged, (ticket, command))
+                if last.kind != before:
+                    self._waiting[before] -= 1
+                    self._waiting[last.kind] += 1
+                    lane.queued = 0  # it may stand among those of the kind before
             else:
-                items.append(Item(command, [(ticket, command)]))
-                self._waiting[_kind(command)] += 1
+                items.append(last := Item(command, [(ticket, command)]))
+                self._waiting[last.kind] += 1
         ticket.left += len(commands)
         self._offer(lane)
 
@@ -124,20 +131,25 @@ class Lanes:
         """How many items of that kind wait, those behind a busy lane included."""
         return self._waiting[kind]
 
+    def ready(self, kind: Kind) -> bool:
+        """Whether a lane has something to send by a route for that kind."""
+        return any(map(self._valid, CARRIES[kind]))
+
     async def some(self, kind: Kind) -> None:
-        """Return when a lane has something of that kind to send."""
-        await self._some[kind].wait()
+        """Return when a lane has something to send by a route for that kind."""
+        while not self.ready(kind):
+            self._some[kind].clear()
+            await self._some[kind].wait()
 
     def take(self, kind: Kind, parcel: Parcel) -> Group:
-        """The oldest ready items of that kind that fit; their lanes become busy.
+        """The oldest ready items for a route of that kind; their lanes become busy.
 
-        A lane gives the unbroken run of that kind at its head; of profile updates one, as
-        a profile has one row in a request. An empty group need not be released.
+        A lane gives the unbroken run of such items at its head; of profile updates one,
+        as a profile has one row in a request. An empty group need not be released.
         """
         group = Group(self._era)
         aside: list[_Lane] = []
-        heap = self._valid(kind)
-        while heap and not parcel.full:
+        while not parcel.full and (heap := self._oldest(kind)):
             lane = heapq.heappop(heap)[2]
             lane.queued = 0
             run = self._fit(lane, kind, parcel)
@@ -148,28 +160,32 @@ class Lanes:
                 del lane.items[:run]
             else:
                 aside.append(lane)  # its head goes in another request
-            heap = self._valid(kind)
         for lane in aside:
             self._offer(lane)
-        self._waiting[kind] -= len(group.items)
         if group.items:
             self.in_flight += 1
-        if not self._valid(kind):
-            self._some[kind].clear()
+        for item in group.items:
+            self._waiting[item.kind] -= 1
         return group
 
     def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel) -> int:
         """Put the lane's head into the parcel; how many items of it went in."""
         run = 0
         for item in lane.items:
-            if _kind(item.command) != kind:
-                break
-            if not parcel.add(item):
+            if item.kind not in CARRIES[kind] or not self._put(item, parcel):
                 break
             run += 1
-            if kind == "profile" or parcel.full:
+            if kind != "event" or parcel.full:
                 break
         return run
+
+    def _put(self, item: Item, parcel: Parcel) -> bool:
+        before = item.kind
+        put = parcel.add(item)
+        if item.kind != before:  # too large for the endpoint: a single call may do
+            self._waiting[before] -= 1
+            self._waiting[item.kind] += 1
+        return put
 
     def release(self, group: Group, again: Sequence[Item] = ()) -> None:
         """The request has ended; `again` are items to send anew, ahead of what waits."""
@@ -179,7 +195,7 @@ class Lanes:
         if group.era == self._era:
             for item in reversed(again):
                 self._lane(tuple(_names(item))).items.insert(0, item)
-                self._waiting[_kind(item.command)] += 1
+                self._waiting[item.kind] += 1
             for lane in group.lanes:
                 self._offer(lane.home())
 
@@ -194,6 +210,11 @@ class Lanes:
             heap.clear()
         for event in self._some.values():
             event.clear()
+
+    def _oldest(self, kind: Kind) -> _Heap:
+        """The heap, of those a route for that kind carries, with the oldest head."""
+        heaps = [heap for each in CARRIES[kind] if (heap := self._valid(each))]
+        return min(heaps, key=_head) if len(heaps) > 1 else heaps[0] if heaps else []
 
     def _valid(self, kind: Kind) -> _Heap:
         """The heap, entries of lanes that were joined away or queued anew dropped."""
@@ -247,8 +268,8 @@ class Lanes:
         if not lane.items:
             return
         head = lane.items[0]
-        kind = _kind(head.command)
         self._entries += 1
         lane.queued = self._entries
-        heapq.heappush(self._ready[kind], (head.sequence, lane.queued, lane))
-        self._some[kind].set()
+        heapq.heappush(self._ready[head.kind], (head.sequence, lane.queued, lane))
+        for some in self._wakes[head.kind]:
+            some.set()

@@ -7,6 +7,7 @@ The paths have no trailing slash: redirects are not followed.
 import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any, Final, Literal, TypeAlias
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -15,7 +16,7 @@ from pipeline.klaviyo.retry import Fault
 from pipeline.klaviyo.revision import Stage
 from pipeline.klaviyo.session import Accepted, Attempt, Call, Refused, Session
 
-__all__ = ["Account", "Client", "Findings", "Standing"]
+__all__ = ["Account", "Client", "Findings", "ImportJob", "Standing"]
 
 Standing: TypeAlias = Literal[
     "ok", "unauthorized", "forbidden", "revision_retired", "unreachable"
@@ -55,6 +56,52 @@ class _Resource(msgspec.Struct):
     data: _Identified
 
 
+class _JobAttributes(msgspec.Struct):
+    status: str  # queued, processing, complete or cancelled
+    failed_count: int | None = None
+
+
+class ImportJob(msgspec.Struct):
+    """A profile bulk import, as it stands."""
+
+    id: str
+    attributes: _JobAttributes
+
+    @property
+    def ended(self) -> bool:
+        """Whether it will change nothing more."""
+        return self.attributes.status in {"complete", "cancelled"}
+
+
+class _Jobs(msgspec.Struct):
+    data: list[ImportJob]
+
+
+class _Job(msgspec.Struct):
+    data: ImportJob
+
+
+class _Source(msgspec.Struct, frozen=True):
+    pointer: str = ""
+
+
+class _ErrorAttributes(msgspec.Struct):
+    source: _Source = _Source()
+
+
+class _ImportError(msgspec.Struct):
+    attributes: _ErrorAttributes
+
+
+class _Links(msgspec.Struct, frozen=True):
+    next: str | None = None
+
+
+class _ImportErrors(msgspec.Struct):
+    data: list[_ImportError]
+    links: _Links = _Links()
+
+
 class _Contact(msgspec.Struct):
     organization_name: str | None = None
 
@@ -74,6 +121,9 @@ class _Accounts(msgspec.Struct):
 
 _RESOURCE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Resource)
 _ACCOUNTS: Final = msgspec.json.Decoder(_Accounts)
+_JOBS: Final = msgspec.json.Decoder(_Jobs)
+_JOB: Final = msgspec.json.Decoder(_Job)
+_ERRORS: Final = msgspec.json.Decoder(_ImportErrors)
 
 
 class Client:
@@ -150,6 +200,74 @@ class Client:
                 permit=permit,
             )
         )
+
+    async def import_profiles(
+        self, body: bytes, permit: Permit | None = None
+    ) -> tuple[str, Accepted] | Refused:
+        """Queue an import of up to 10,000 profiles; the id of the job to follow."""
+        answer = await self._session.send(
+            Call(
+                "bulk_import_profiles",
+                "POST",
+                "/api/profile-bulk-import-jobs",
+                _TAKEN,
+                body,
+                _RESOURCE,
+                permit,
+            )
+        )
+        if isinstance(answer, Refused):
+            return answer
+        return _RESOURCE.decode(answer.body).data.id, answer
+
+    async def import_jobs(self) -> list[ImportJob]:
+        """Return the 100 youngest import jobs of the account, the youngest first."""
+        answer = await self._session.send(
+            Call(
+                "get_bulk_import_profiles_jobs",
+                "GET",
+                "/api/profile-bulk-import-jobs?sort=-created_at&page%5Bsize%5D=100",
+                _OK,
+                proof=_JOBS,
+            )
+        )
+        return _JOBS.decode(answer.body).data if isinstance(answer, Accepted) else []
+
+    async def import_job(self, job: str) -> ImportJob | None:
+        """Look at one import job; None if there is none of that id."""
+        answer = await self._session.send(
+            Call(
+                "get_bulk_import_profiles_job",
+                "GET",
+                f"/api/profile-bulk-import-jobs/{quote(job, safe='')}",
+                _OK,
+                proof=_JOB,
+            )
+        )
+        return _JOB.decode(answer.body).data if isinstance(answer, Accepted) else None
+
+    async def import_errors(self, job: str) -> list[str]:
+        """Return the pointers to the rows that an import job could not store."""
+        pointers: list[str] = []
+        path = f"/api/profile-bulk-import-jobs/{quote(job, safe='')}/import-errors"
+        query: str | None = "page%5Bsize%5D=100"
+        while query is not None:
+            answer = await self._session.send(
+                Call(
+                    "get_errors_for_bulk_import_profiles_job",
+                    "GET",
+                    f"{path}?{query}",
+                    _OK,
+                    proof=_ERRORS,
+                )
+            )
+            if isinstance(answer, Refused):
+                break
+            page = _ERRORS.decode(answer.body)
+            pointers += [error.attributes.source.pointer for error in page.data]
+            # Only the query is theirs: no link leads us to another host or path.
+            query = urlsplit(page.links.next).query if page.links.next else None
+        return pointers
 
     async def probe(self, within: float = PROBE) -> Findings:
         """Look once, for `within` s at most, at credential, revision and quota."""

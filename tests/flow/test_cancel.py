@@ -163,6 +163,7 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         planner=Planner(Context()),
         client=world,
         deliver=Deliver(world, metrics, "dead_letter"),
+        imports=None,
         dead_letters=DeadLetters(world, "dead", "test", health, metrics),
         flood=Flood(100, health),
         connections=2,

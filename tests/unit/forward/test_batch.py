@@ -18,11 +18,16 @@ ROUTE = Route("create_or_update_profile", "profile", 1)
 class Gate:
     """A Klaviyo client that only gives permits."""
 
+    served = "2026-07-15"
+
     def __init__(self) -> None:
         self.out = 0
 
     async def ready(self, operation: str) -> None:
         await asyncio.sleep(0)
+
+    def free_now(self, operation: str) -> bool:
+        return True
 
     async def acquire(self, operation: str) -> Any:
         self.out += 1

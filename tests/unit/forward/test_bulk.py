@@ -87,7 +87,7 @@ class Klaviyo:
 
 
 async def deliver(klaviyo: Any, events: list[CreateEvent]) -> list[Outcome]:
-    lanes, parcel = Lanes(), Parcel(route())
+    lanes, parcel = Lanes(), Parcel(route(), "2026-07-15")
     for number, each in enumerate(events, 1):
         lanes.add(ticket(number), [each])
     group = lanes.take("event", parcel)
@@ -176,7 +176,7 @@ def test_every_request_keeps_its_bounds_and_no_id_stands_twice(
         lanes.add(ticket(number), [event(name, who, "x" * filling)])
     sent: list[Item] = []
     for _ in range(len(rows) + 1):
-        parcel = Parcel(route(limit, most))
+        parcel = Parcel(route(limit, most), "2026-07-15")
         group = lanes.take("event", parcel)
         if not group.items:
             break

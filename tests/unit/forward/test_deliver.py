@@ -15,6 +15,8 @@ from schemas.commands import Identity, UpsertProfile
 
 ADA = Identity(external_id="C-1", email="ada@shop.dev", phone="+12025550123")
 
+ROUTE = Route("create_or_update_profile", "single")
+
 
 class Klaviyo:
     """Answers with a list of answers; remembers what it was asked."""
@@ -46,7 +48,7 @@ async def send(klaviyo: Any, *updates: UpsertProfile, **settings: Any) -> list[O
         )
     conflicts = settings.get("conflicts", "drop_identifier")
     deliver = Deliver(klaviyo, settings.get("metrics") or Metrics(), conflicts)
-    group = lanes.take("profile", Parcel(Route("create_or_update_profile", "profile")))
+    group = lanes.take("single", Parcel(ROUTE, "2026-07-15"))
     permit: Any = None
     return list(await deliver.send(group.items, permit, bulk=False))
 

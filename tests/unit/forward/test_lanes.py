@@ -17,10 +17,10 @@ PHONES = st.sampled_from(["+12025550101", "+12025550102", None])
 IDENTITIES = st.builds(Identity, external_id=IDS, email=EMAILS, phone=PHONES).filter(
     lambda identity: identity.names()
 )
-KINDS: tuple[Kind, ...] = ("profile", "event")
+KINDS: tuple[Kind, ...] = ("profile", "single", "event")
 
 
-def profile(identity: Identity, **fields: str) -> UpsertProfile:
+def profile(identity: Identity, **fields: str | None) -> UpsertProfile:
     return UpsertProfile(identity, dict(fields), {})
 
 
@@ -39,7 +39,7 @@ LOT = Lot()
 
 
 def parcel(rows: int) -> Parcel:
-    return Parcel(Route("some_operation", "event", rows))
+    return Parcel(Route("some_operation", "event", rows), "2026-07-15")
 
 
 def ticket(sequence: int, lot: Lot = LOT) -> Ticket:
@@ -61,9 +61,11 @@ class History:
 
     def add(self, sequence: int, identity: Identity, kinds: list[Kind]) -> None:
         commands: list[Command] = [
-            profile(identity, first_name=str(sequence))
-            if kind == "profile"
-            else event(identity)
+            event(identity)
+            if kind == "event"
+            else profile(
+                identity, first_name=str(sequence) if kind == "profile" else None
+            )
             for kind in kinds
         ]
         self.names[sequence] = frozenset(identity.names())
@@ -136,6 +138,9 @@ def test_order_per_customer_holds(data: st.DataObject) -> None:
     assert not any(history.left.values())
     assert not history.lanes._by_name
     assert history.lanes.in_flight == 0
+    for kind in KINDS:
+        assert not history.lanes.ready(kind)
+        assert not history.lanes.waiting(kind)
 
 
 def test_waiting_profile_updates_of_a_customer_become_one() -> None:

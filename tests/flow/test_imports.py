@@ -1,0 +1,131 @@
+"""A crowd of updates goes by import jobs: nothing is settled before a job ends."""
+
+import asyncio
+import json
+import random
+from typing import Any
+
+import pytest
+
+from pipeline.demo.shop import Made
+from tests.flow.rig import Rig, until
+
+CROWD = 3000
+KILLS = 8
+JOBS = "POST /api/profile-bulk-import-jobs"
+
+
+def update(number: int, **fields: Any) -> Made:
+    key = f"C-{number}"
+    customer = {"id": key, "email": f"c{number}@shop.dev", **fields}
+    value = {"type": "customer.updated", "customer": customer}
+    return Made("shop.customers", key.encode(), json.dumps(value).encode())
+
+
+def names(rig: Rig) -> dict[str, Any]:
+    return {
+        str(profile.identifiers.get("external_id")): profile.fields.get("first_name")
+        for profile in rig.sandbox.state.profiles
+    }
+
+
+def answers(rig: Rig, operation: str = JOBS, *statuses: int) -> int:
+    found = rig.sandbox.ledger.statuses.get(operation, {})
+    return sum(found.get(status, 0) for status in statuses or (202,))
+
+
+@pytest.mark.timeout(120)
+async def test_a_crowd_goes_by_jobs_and_each_row_arrives(rig: Rig) -> None:
+    rig.set(import_queued=0.3, import_processing=0.5)
+    await rig.send(update(n, first_name=f"N{n}") for n in range(CROWD))
+    async with rig.service() as service:
+        await rig.drained(within=90)
+        assert await service.metric("dead_letters_total") == 0
+        assert await service.terminate() == 0
+    assert names(rig) == {f"C-{n}": f"N{n}" for n in range(CROWD)}
+    assert answers(rig) >= 1
+    assert rig.accepted < CROWD / 3, "most of them had to go by bulk"
+    assert rig.sandbox.ledger.violation_count == 0
+
+
+@pytest.mark.timeout(120)
+async def test_a_failed_row_costs_that_row_and_says_why(rig: Rig) -> None:
+    """In import-errors only its place stands; the single call says why."""
+    rig.set(import_processing=0.2, failing_rows=["C-7", "C-1900"])
+    await rig.send(update(n, first_name=f"N{n}") for n in range(CROWD))
+    async with rig.service() as service:
+        await rig.drained(within=90)
+        assert await service.metric("dead_letters_total") == 0
+        assert await service.terminate() == 0
+    assert names(rig) == {f"C-{n}": f"N{n}" for n in range(CROWD)}, "singles took them"
+
+
+@pytest.mark.timeout(120)
+async def test_rows_that_are_refused_cost_themselves(rig: Rig) -> None:
+    """An address Klaviyo does not take, over 100 KB, and what bulk cannot do at all."""
+    odd: dict[int, dict[str, Any]] = {
+        5: {"custom_fields": {f"note {n}": "x" * 30_000 for n in range(4)}},
+        6: {"first_name": None},
+        7: {"first_name": "N7", "custom_fields": {"tier": None}},
+        8: {"first_name": "N8", "address": {"city": None}},
+    }
+    await rig.send(update(n, **odd.get(n, {"first_name": f"N{n}"})) for n in range(CROWD))
+    async with rig.service() as service:
+        await rig.drained(within=90)
+        letters = await rig.read_dead_letters(1)
+        assert [letter.key() for letter in letters] == [b"C-5"]
+        assert await service.terminate() == 0
+    want: dict[str, Any] = {f"C-{n}": f"N{n}" for n in range(CROWD) if n != 5}
+    assert names(rig) == want | {"C-6": None}
+
+
+@pytest.mark.timeout(150)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "status", "status": 503, "processed": True},
+        {"kind": "reset_after"},
+        {"kind": "status", "status": 413},
+        {"kind": "status", "status": 400},
+    ],
+    ids=["processed, then 503", "reset after", "too large", "refused, nobody named"],
+)
+async def test_a_fault_at_the_start_of_a_job_costs_nothing(
+    rig: Rig, fault: dict[str, Any]
+) -> None:
+    rig.set(import_queued=0.2, import_processing=0.3)
+    match = {"method": "POST", "path": "/api/profile-bulk-import-jobs", "times": 2}
+    rig.fault({"match": match, "action": fault})
+    await rig.send(update(n, first_name="old") for n in range(CROWD))
+    await rig.send(update(n, first_name=f"N{n}") for n in range(CROWD))
+    async with rig.service() as service:
+        await rig.drained(within=120)
+        assert await service.metric("dead_letters_total") == 0
+        assert await service.terminate() == 0
+    assert names(rig) == {f"C-{n}": f"N{n}" for n in range(CROWD)}
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(300)
+async def test_kills_in_every_phase_of_a_job(
+    rig: Rig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A job of a dead process never overwrites what its successor sends."""
+    rig.set(import_queued=0.5, import_processing=1.0)
+    chance = random.Random(5)
+    imports = rig.sandbox.state.imports
+    service = rig.service()
+    for turn in range(KILLS):
+        await rig.send(update(n, first_name=f"T{turn}") for n in range(1500))
+        started = len(imports)
+        await service.start()
+        await until(lambda: len(imports) > started, what="a job")  # noqa: B023
+        await asyncio.sleep(chance.uniform(0.0, 2.0))
+        await service.kill()
+    async with service:
+        await rig.drained(within=120)
+        assert await service.terminate() == 0
+    with capsys.disabled():
+        rows = sum(job.total for job in imports.values())
+        print(f"\n{KILLS} kills, {rig.sent} updates: {len(imports)} jobs, {rows} rows")
+    assert names(rig) == {f"C-{n}": f"T{KILLS - 1}" for n in range(1500)}
