@@ -7,15 +7,34 @@ its yard-stick in turn in this call: ratios hold on a noisy machine, the rest do
 """
 
 import argparse
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import encode, path
+from tests.bench import encode, growth, latency, memory, path, quota
 from tests.bench.report import FILE, Figure, note, show, write
+
+# Seconds the server takes, and replicas; two whole windows each.
+QUOTA: Final = ((0.0, 1), (0.15, 1), (0.0, 2), (0.0, 3))
+
+
+def _quota() -> list[Figure]:
+    """Whether each endpoint carries 98 % of its quota; its own figures are printed."""
+    figures = []
+    for latency_, replicas in QUOTA:
+        good = asyncio.run(quota.main(latency_, 2, replicas))
+        what = f"98 % of each quota, {replicas} replicas, {latency_ * 1000:.0f} ms away"
+        figures.append(Figure("quota", what, "yes/no", float(good), least=1))
+    return figures
+
 
 PARTS: Final[Mapping[str, Callable[[], list[Figure]]]] = {
     "encode": encode.measure,
     "path": path.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "growth": growth.measure,
+    "quota": _quota,
 }
 
 

@@ -14,7 +14,7 @@ import msgspec
 
 from tests.flow.service import free_port
 
-__all__ = ["Child", "Sink", "limit", "pipeline"]
+__all__ = ["Child", "Sink", "bare", "limit", "pipeline"]
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the CPU times in /proc, a second
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
@@ -37,6 +37,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL,
         )
+        self._name = " ".join(command)
         self._endless = endless
         self.code: int | None = None
 
@@ -76,7 +77,7 @@ class Child:
         _, status, used = os.wait4(self._process.pid, 0)
         self.code = self._process.returncode = os.waitstatus_to_exitcode(status)
         if self.code:
-            raise RuntimeError(f"{self._process.args} ended with {self.code}")
+            raise RuntimeError(f"{self._name} ended with {self.code}")
         return used.ru_utime + used.ru_stime
 
 
@@ -103,10 +104,10 @@ class Sink(Child):
             return msgspec.json.decode(answer.read(), type=Told)
 
 
-def pipeline(bootstrap: str, topic: str, url: str) -> Child:
-    """The built program, in a consumer group of its own, from the topic's beginning."""
+def pipeline(bootstrap: str, topic: str, url: str, group: str = "") -> Child:
+    """The built program, from the beginning, in a group of its own if not told."""
     settings = {
-        "SUBSCRIPTION__NAME": f"bench {uuid.uuid4().hex[:8]}",
+        "SUBSCRIPTION__NAME": f"bench {group or uuid.uuid4().hex}",
         "KAFKA__BOOTSTRAP_SERVERS": bootstrap,
         "KAFKA__TOPICS": topic,
         "KAFKA__START": "earliest",
@@ -123,4 +124,10 @@ def pipeline(bootstrap: str, topic: str, url: str) -> Child:
 def limit(bootstrap: str, topic: str, url: str, records: int) -> Child:
     """The hand-written limit; ends by itself."""
     command = ("-m", "tests.bench.limit", bootstrap, topic, str(records), url)
+    return Child(*command, endless=False)
+
+
+def bare(bootstrap: str, topic: str, url: str, records: int) -> Child:
+    """The bare loop; ends by itself."""
+    command = ("-m", "tests.bench.bare", bootstrap, topic, str(records), url)
     return Child(*command, endless=False)

@@ -147,32 +147,32 @@ def _entry(message: Message) -> tuple[dict[str, Any], int]:
             },
         }
     ]
-    for x in lines:
-        events.append(
-            {
-                "type": "event",
-                "attributes": {
-                    "properties": {
-                        "OrderId": order.id,
-                        "OrderNumber": order.number,
-                        "ProductID": x.product_id,
-                        "SKU": x.sku,
-                        "ProductName": x.name,
-                        "Quantity": x.quantity,
-                        "ProductURL": x.url,
-                        "ImageURL": x.image_url,
-                        "Categories": x.categories,
-                        "ProductBrand": x.brand,
-                        **x.properties,
-                    },
-                    "time": time,
-                    "unique_id": f"{order.id}:{x.id}",
-                    "metric": _ORDERED,
-                    "value": float(x.total),
-                    "value_currency": order.currency,
+    events += [
+        {
+            "type": "event",
+            "attributes": {
+                "properties": {
+                    "OrderId": order.id,
+                    "OrderNumber": order.number,
+                    "ProductID": x.product_id,
+                    "SKU": x.sku,
+                    "ProductName": x.name,
+                    "Quantity": x.quantity,
+                    "ProductURL": x.url,
+                    "ImageURL": x.image_url,
+                    "Categories": x.categories,
+                    "ProductBrand": x.brand,
+                    **x.properties,
                 },
-            }
-        )
+                "time": time,
+                "unique_id": f"{order.id}:{x.id}",
+                "metric": _ORDERED,
+                "value": float(x.total),
+                "value_currency": order.currency,
+            },
+        }
+        for x in lines
+    ]
     person = {
         "external_id": buyer.id,
         "email": buyer.email,

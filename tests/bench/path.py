@@ -10,7 +10,8 @@ commits and the stop are in it, starting the interpreter is not.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Final
 
 import msgspec
@@ -30,12 +31,17 @@ LOOK: Final = 0.02  # s between two looks at the sink
 
 
 class Cost(msgspec.Struct, frozen=True):
-    """What one run cost."""
+    """What one run cost, all its processes together."""
 
     cpu: float  # s, from the first call to the end
     wall: float  # s, from the first row to the last
-    peak: float  # MiB of memory
+    halves: tuple[float, float]  # MiB, most memory in the first half of the rows, second
     sink: float  # part of a core the sink used meanwhile
+
+    @property
+    def peak(self) -> float:
+        """Most memory in MiB."""
+        return max(self.halves)
 
 
 def measure(records: int = 200_000, rounds: int = 3) -> list[Figure]:
@@ -46,11 +52,11 @@ def measure(records: int = 200_000, rounds: int = 3) -> list[Figure]:
         note(f"path: {records} orders into Kafka")
         topic = filled(broker, orders(records, records // 2))
 
-        def limit(url: str) -> Child:
-            return child.limit(broker.bootstrap, topic, url, records)
+        def limit(url: str) -> list[Child]:
+            return [child.limit(broker.bootstrap, topic, url, records)]
 
-        def pipeline(url: str) -> Child:
-            return child.pipeline(broker.bootstrap, topic, url)
+        def pipeline(url: str) -> list[Child]:
+            return [child.pipeline(broker.bootstrap, topic, url)]
 
         for number in range(rounds):
             sticks.append(cost(limit, rows(records)))
@@ -76,30 +82,33 @@ def measure(records: int = 200_000, rounds: int = 3) -> list[Figure]:
     ]
 
 
-def cost(start: Callable[[str], Child], expected: int) -> Cost:
-    """Run a child against a sink of its own until `expected` rows have come."""
-    with Sink() as sink, start(sink.url) as process:
+def cost(start: Callable[[str], Sequence[Child]], expected: int) -> Cost:
+    """Run children against a sink of their own until `expected` rows have come."""
+    with Sink() as sink, ExitStack() as stack:
+        processes = [stack.enter_context(each) for each in start(sink.url)]
         deadline = time.monotonic() + LONGEST
         before = began = None
-        peak = 0
+        most = [0, 0]
         while (told := sink.told()).rows < expected:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{told.rows} of {expected} rows in {LONGEST:.0f} s")
-            if before is None and told.calls:
-                before = process.cpu()
+            if before is None and told.calls - told.requests >= len(processes):
+                before = sum(each.cpu() for each in processes)
             if began is None and told.rows:
                 began = time.monotonic(), told.cpu
-            peak = max(peak, process.rss())
+            half = told.rows * 2 >= expected
+            most[half] = max(most[half], *(each.rss() for each in processes), 0)
             time.sleep(LOOK)
-        done = time.monotonic()
-        cpu = process.finish()
-        assert before is not None, "it made no call before the rows"
-        assert began is not None, "too few rows to measure anything"
+        wall = time.monotonic() - began[0] if began else LOOK
+        cpu = sum(each.finish() for each in processes)
+        if before is None:
+            raise RuntimeError("rows came before each process had made its first call")
         after = sink.told()
         if after.rows != expected:
             raise RuntimeError(f"{after.rows} rows came where {expected} are right")
-        wall = done - began[0]
-        return Cost(cpu - before, wall, peak / 2**20, (after.cpu - began[1]) / wall)
+        busy = (after.cpu - began[1]) / wall if began else 0.0
+        first, second = (size / 2**20 for size in most)
+        return Cost(cpu - before, wall, (first, second), busy)
 
 
 if __name__ == "__main__":

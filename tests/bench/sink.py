@@ -27,8 +27,10 @@ _ANSWERS: Final = (
     (
         b"/api/profile-bulk-import-jobs/",
         b"200 OK",
-        b'{"data":{"type":"profile-bulk-import-job","id":"01BENCH","attributes":'
-        b'{"status":"complete","total_count":1,"completed_count":1,"failed_count":0}}}',
+        (
+            b'{"data":{"type":"profile-bulk-import-job","id":"01BENCH","attributes":'
+            b'{"status":"complete","total_count":1,"completed_count":1,"failed_count":0}}}'
+        ),
     ),
     (
         b"/api/profile-bulk-import-jobs",
