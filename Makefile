@@ -26,6 +26,10 @@ demo: install ## the main job on an embedded broker and a local Klaviyo, with pr
 test: install ## all tests, those on real Kafka included where one can be started
 	$(BIN)/python -m pytest
 
+.PHONY: bench
+bench: install ## figures of speed beside yard-sticks; BENCH="path encode" measures only these
+	$(BIN)/python -m tests.bench $(BENCH)
+
 .PHONY: check
 check: install ## what CI asks beside the tests: style, types, imports, dead code
 	$(BIN)/ruff check .

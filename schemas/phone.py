@@ -147,6 +147,8 @@ def _plan(code: str) -> tuple[_Region, ...]:
         metadata = _metadata(name)
         leading = metadata.leading_digits
         kinds = (
+            metadata.mobile,  # nearly all there are; the order changes no answer
+            metadata.fixed_line,
             metadata.premium_rate,
             metadata.toll_free,
             metadata.shared_cost,
@@ -155,8 +157,6 @@ def _plan(code: str) -> tuple[_Region, ...]:
             metadata.pager,
             metadata.uan,
             metadata.voicemail,
-            metadata.fixed_line,
-            metadata.mobile,
         )
         of_a_kind = "|".join(filter(None, map(_pattern, kinds)))
         regions.append(

@@ -4,6 +4,7 @@ Any JSON may stand there. What breaks a limit of Klaviyo's is left out, one prop
 time, so that the event or profile itself still arrives (contract G7).
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -24,6 +25,12 @@ _MAX_LEVELS: Final = 10  # nested levels, the properties object being the first
 _INT_MIN, _INT_MAX = -(2**63), 2**63 - 1  # 64-bit integers
 # No typed event property can break a limit in fewer bytes: 4,000 lines take 12,000.
 _SAFE: Final = 10_000
+_FEW: Final = 200  # properties of the user's own that fit beside any of ours
+# Text, numbers and truth values that break no limit, whatever they say.
+_PLAIN: Final = re.compile(
+    rb'"[^"\\\x00-\x1f]{0,1000}"|true|false'
+    rb"|-?(?:0|[1-9][0-9]{0,17})(?:\.[0-9]{1,18})?"
+)
 # Klaviyo publishes no depth for profile properties; ours keeps recursion bounded.
 PROFILE_LEVELS: Final = 50
 
@@ -37,17 +44,36 @@ _ENCODER: Final = msgspec.json.Encoder()
 def encoded(ours: msgspec.Struct, own: Mapping[str, Raw] | None, losses: Losses) -> Raw:
     """Return the JSON object of an event's properties: the user's own, ours over them."""
     typed = _ENCODER.encode(ours)
-    if not own and len(typed) <= _SAFE:
+    if len(typed) > _SAFE:
+        return _examined(typed, own or {}, losses)
+    if not own:
         return Raw(typed)
+    if len(own) > _FEW or typed == b"{}":
+        return _examined(typed, own, losses)
+    for name, raw in own.items():
+        # A name whose text does not stand in ours at all clashes with none of them.
+        if not name or not _PLAIN.fullmatch(raw) or _ENCODER.encode(name) in typed:
+            return _examined(typed, own, losses)
+    return Raw(b"%b,%b" % (typed[:-1], _ENCODER.encode(own)[1:]))
+
+
+def _examined(typed: bytes, own: Mapping[str, Raw], losses: Losses) -> Raw:
+    """Look into each property: any of them may break a limit."""
     fields = _OBJECT.decode(typed)
-    for name, raw in (own or {}).items():
+    for name, raw in own.items():
         if name and raw != NULL:
             fields.setdefault(name, raw)
     kept: dict[str, Any] = {}
     for name, raw in fields.items():
+        if len(kept) == _MAX_NAMES:
+            losses.lose("properties")
+            break
+        if _PLAIN.fullmatch(raw):
+            kept[name] = raw
+            continue
         value = value_of(raw)
         fit = fitting(value, _MAX_LEVELS - 1)
-        if fit is UNSET or len(kept) == _MAX_NAMES:
+        if fit is UNSET:
             losses.lose("properties")
             continue
         if fit != value:

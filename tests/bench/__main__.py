@@ -1,0 +1,57 @@
+"""All figures of contract 9 of the forward direction, or the parts that are named.
+
+    python -m tests.bench [path encode latency memory growth quota]
+
+One table, and `.cache/bench.json` with machine and versions. A part measures itself and
+its yard-stick in turn in this call: ratios hold on a noisy machine, the rest does not.
+"""
+
+import argparse
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from tests.bench import encode, growth, latency, memory, path, quota
+from tests.bench.report import FILE, Figure, note, show, write
+
+# Seconds the server takes, and replicas; two whole windows each.
+QUOTA: Final = ((0.0, 1), (0.15, 1), (0.0, 2), (0.0, 3))
+
+
+def _quota() -> list[Figure]:
+    """Whether each endpoint carries 98 % of its quota; its own figures are printed."""
+    figures = []
+    for latency_, replicas in QUOTA:
+        good = asyncio.run(quota.main(latency_, 2, replicas))
+        what = f"98 % of each quota, {replicas} replicas, {latency_ * 1000:.0f} ms away"
+        figures.append(Figure("quota", what, "yes/no", float(good), least=1))
+    return figures
+
+
+PARTS: Final[Mapping[str, Callable[[], list[Figure]]]] = {
+    "encode": encode.measure,
+    "path": path.measure,
+    "latency": latency.measure,
+    "memory": memory.measure,
+    "growth": growth.measure,
+    "quota": _quota,
+}
+
+
+def main() -> bool:
+    """Measure, print, write; true if everything is as the contract asks."""
+    parser = argparse.ArgumentParser(prog="python -m tests.bench")
+    parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}")
+    chosen: list[str] = parser.parse_args().parts or list(PARTS)
+    if unknown := sorted(set(chosen) - PARTS.keys()):
+        parser.error(f"no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    figures: list[Figure] = []
+    for name in chosen:
+        figures += PARTS[name]()
+        write(figures)  # what was measured is not lost if a later part fails
+    note(f"written to {FILE}")
+    return show(figures)
+
+
+if __name__ == "__main__":
+    raise SystemExit(not main())
