@@ -1,4 +1,4 @@
-"""What the queries of alerts, dashboard and autoscaler name, and what there is to name."""
+"""What the queries of alerts, dashboard and autoscaler name, and what there is."""
 
 import re
 from collections.abc import Iterator

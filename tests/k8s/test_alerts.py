@@ -61,7 +61,7 @@ def test_every_alert_has_its_entry_in_the_runbook(alert: dict[str, Any]) -> None
     assert entry, f"README.md, Runbook, has no entry for {name}"
 
 
-@pytest.mark.parametrize("place, query", [*everywhere()], ids=lambda text: text[:60])
+@pytest.mark.parametrize(("place", "query"), [*everywhere()], ids=lambda text: text[:60])
 def test_queries_name_only_what_is_measured(place: str, query: str) -> None:
     known = declared() | COMING
     named = metrics(query)
