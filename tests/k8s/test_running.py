@@ -4,7 +4,7 @@ import asyncio
 import itertools
 import re
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 import aiohttp
 import pytest
@@ -12,6 +12,7 @@ import yaml
 
 from k8s.dashboard import ROWS
 from pipeline.demo.shop import Shop
+from pipeline.records import DeadReason
 from tests.flow.rig import Rig, until
 from tests.flow.service import free_port
 from tests.k8s.queries import COMING, everywhere, metrics
@@ -33,6 +34,15 @@ async def test_probes_and_scraping_hit_real_paths(rig: Rig) -> None:
         for path in paths:
             while (await service.get(path))[0] != 200:
                 await asyncio.sleep(0.1)
+
+
+async def test_every_reason_of_dead_letters_is_there_at_zero(rig: Rig) -> None:
+    """A series that begins at 1 has not grown: its alert would miss the first one."""
+    async with rig.service() as service:
+        await until(lambda: '"running"' in service.output, what="the service")
+        _, text = await service.get("/metrics")
+    for reason in get_args(DeadReason):
+        assert f'klaviyo_pipeline_dead_letters_total{{reason="{reason}"}} 0.0' in text
 
 
 class Prometheus:
@@ -134,6 +144,7 @@ async def test_every_query_returns_data(rig: Rig, tmp_path: Path) -> None:
     service = rig.service()
     async with service, Prometheus(tmp_path, service.port) as prometheus:
         await until(lambda: '"running"' in service.output, what="the service")
+        assert not await prometheus.unanswered({"up": "klaviyo_pipeline_build_info"})
         loading = asyncio.create_task(load(rig))
         try:
             assert not await prometheus.unanswered(asked())
