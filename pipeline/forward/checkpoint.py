@@ -112,7 +112,7 @@ class Checkpoint:
         return lot.bytes if lot is not None else 0
 
     def position(self, partition: Partition) -> int | None:
-        """Where the settled prefix of the partition ends; None before its first record."""
+        """Where the partition's settled prefix ends; None before its first record."""
         lot = self._lots.get(partition)
         if lot is None:
             return None

@@ -42,7 +42,8 @@ def test_every_alert_fires_recovers_and_stays_silent_in_its_cases(
         ]
         for one in yaml.safe_load(file.read_text())["tests"]
     ]
-    assert [(name, True), (name, False)] in cases, "no case fires and then recovers"
+    ends = [(name, True), (name, False)]
+    assert any(case[-2:] == ends for case in cases), "no case fires and then recovers"
     assert any(all(c == (name, False) for c in case) for case in cases), "none is silent"
 
 
