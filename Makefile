@@ -4,6 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+  --no-emit-index-url --no-header
 
 .PHONY: help
 help: ## this list
@@ -50,8 +52,10 @@ docs: install ## rewrite the generated tables of README.md
 
 .PHONY: lock
 lock: ## renew requirements.lock from pyproject.toml (needs uv)
-	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --no-emit-index-url --no-header --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
+	$(LOCK) -c requirements.lock --group build -o k8s/image/build.lock
+	$(LOCK) -c requirements.lock pyproject.toml -o k8s/image/run.lock
+	$(LOCK) -c requirements.lock --extra demo pyproject.toml -o k8s/image/sandbox.lock
 
 .PHONY: clean
 clean: ## remove what the other targets made

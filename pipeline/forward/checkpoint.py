@@ -143,9 +143,13 @@ class Checkpoint:
         return lot.bytes if lot is not None else 0
 
     def position(self, partition: Partition) -> int | None:
-        """Where the settled prefix of the partition ends, if anything has ended there."""
+        """Where the partition's settled prefix ends; None before its first record."""
         lot = self._lots.get(partition)
-        return lot.next if lot is not None else None
+        if lot is None:
+            return None
+        if lot.next is None and lot.open:
+            return lot.open[0].record.offset
+        return lot.next
 
     def oldest(self) -> int | None:
         """Kafka timestamp (ms) of the oldest open record."""

@@ -7,12 +7,12 @@ flow halts (`dead_letters_unwritable`) and goes on by itself when it can.
 
 import asyncio
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from pipeline.kafka.producer import Producer, TooLarge, Unwritable
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Dead, Record
+from pipeline.records import Dead, DeadReason, Record
 
 __all__ = ["DeadLetters"]
 
@@ -44,6 +44,8 @@ class DeadLetters:
         self._health = health
         self._metrics = metrics
         self._stuck = 0  # letters that cannot be written now
+        for reason in get_args(DeadReason):
+            metrics.dead_letters.labels(reason)  # at 0: an alert must see the first one
 
     async def write(self, record: Record, dead: Dead) -> None:
         """Return when the broker has it; waits as long as it takes."""

@@ -68,6 +68,7 @@ class Tally:
         metrics.in_flight.labels("requests").set(requests)
         metrics.buffer_bytes.set(checkpoint.bytes)
         metrics.oldest_unsettled.set((checkpoint.oldest() or 0) / 1000)
+        metrics.consumer_lag.clear()  # one that moved is another replica's to tell
         for partition in checkpoint.partitions():
             end = consumer.highwater(partition)
             done = checkpoint.position(partition)
