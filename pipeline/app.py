@@ -98,7 +98,7 @@ class App:
             # is read, and the answer says which revision's bodies to speak.
             await client.accounts()
             flow = Flow(
-                planner=Planner(_context(settings)),
+                planner=Planner(_context(settings), settings.mapping),
                 client=client,
                 deliver=Deliver(client, metrics, settings.profile.identity_conflict),
                 dead_letters=DeadLetters(

@@ -33,7 +33,9 @@ SkipReason: TypeAlias = Literal[
     "consent_off",
     "own_origin",
 ]
-RejectReason: TypeAlias = Literal["malformed", "schema", "no_identifier"]
+RejectReason: TypeAlias = Literal[
+    "malformed", "schema", "no_identifier", "mapping_failed"
+]
 
 # Our names of fields that can be repaired away or left out; bounded, as it is a metric
 # label.

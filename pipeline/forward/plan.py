@@ -3,6 +3,7 @@
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
 from schemas.event import Context, Event, Plan, Rejected
+from schemas.mapping import NO_MAPPINGS, Mapped, Mappings
 
 __all__ = ["Planner"]
 
@@ -10,18 +11,24 @@ __all__ = ["Planner"]
 class Planner:
     """Holds what commands depend on beside the record."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, mappings: Mappings = NO_MAPPINGS) -> None:
         self._context = context
+        self._mappings = mappings
 
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """The commands of the record, or how it ends without any. Never raises.
 
         Identical records give identical commands (contract 5).
         """
-        planned: Event | Plan | Skipped | Rejected
+        planned: Event | Mapped | Plan | Skipped | Rejected
         try:
-            planned = envelope.decode(record.value, record.headers)
-            if isinstance(planned, Event):
+            planned = envelope.decode(
+                record.value,
+                record.headers,
+                record.key,
+                self._mappings.of(record.topic),
+            )
+            if isinstance(planned, Event | Mapped):
                 planned = planned.commands(self._context, record.timestamp)
         except MemoryError:
             raise  # ours to answer for, not the record's
