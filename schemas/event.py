@@ -23,6 +23,7 @@ __all__ = [
     "Rejected",
     "SkipReason",
     "Skipped",
+    "UnusableEventType",
 ]
 
 SkipReason: TypeAlias = Literal[
@@ -156,6 +157,10 @@ class Event(msgspec.Struct, tag_field="type", tag="", kw_only=True):
         identical requests.
         """
         raise NotImplementedError
+
+
+class UnusableEventType(TypeError):
+    """A module that should be an event type is none; see `schemas.registry`."""
 
 
 EVENTS_OFF: Final = Skipped("events_off")
