@@ -41,7 +41,7 @@ from pipeline.records import Partition
 from pipeline.settings import Settings
 from schemas import event as schema
 
-__all__ = ["App", "connect", "run"]
+__all__ = ["App", "connect", "planning", "run"]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
@@ -98,7 +98,7 @@ class App:
             # is read, and the answer says which revision's bodies to speak.
             await client.accounts()
             flow = Flow(
-                planner=Planner(_context(settings), settings.mapping),
+                planner=planning(settings),
                 client=client,
                 deliver=Deliver(client, metrics, settings.profile.identity_conflict),
                 dead_letters=DeadLetters(
@@ -195,12 +195,14 @@ async def connect(
         yield Client(session, limits)
 
 
-def _context(settings: Settings) -> schema.Context:
-    return schema.Context(
+def planning(settings: Settings) -> Planner:
+    """Build what turns records into commands."""
+    context = schema.Context(
         metrics=schema.Metrics(**settings.events.model_dump()),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
     )
+    return Planner(context, settings.mapping)
 
 
 def run(settings: Settings) -> None:

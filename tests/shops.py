@@ -117,9 +117,8 @@ def change(
 
 def readme() -> str:
     """The TOML of all mappings in the README."""
-    blocks = re.findall(
-        r"```toml\n(.*?)```", README.read_text(encoding="utf-8"), re.DOTALL
-    )
+    text = README.read_text(encoding="utf-8")
+    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     return "".join(block for block in blocks if block.startswith("[mapping."))
 
 

@@ -15,6 +15,11 @@ class Planner:
         self._context = context
         self._mappings = mappings
 
+    def read(self, record: Record) -> Event | Mapped | Skipped | Rejected:
+        """The event of the record, or how it ends without one."""
+        mappings = self._mappings.of(record.topic)
+        return envelope.decode(record.value, record.headers, record.key, mappings)
+
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """The commands of the record, or how it ends without any. Never raises.
 
@@ -22,12 +27,7 @@ class Planner:
         """
         planned: Event | Mapped | Plan | Skipped | Rejected
         try:
-            planned = envelope.decode(
-                record.value,
-                record.headers,
-                record.key,
-                self._mappings.of(record.topic),
-            )
+            planned = self.read(record)
             if isinstance(planned, Event | Mapped):
                 planned = planned.commands(self._context, record.timestamp)
         except MemoryError:
