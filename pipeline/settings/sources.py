@@ -126,7 +126,7 @@ def toml_file(path: Path) -> Source:
             _mappings(source, table, path, text)
         elif isinstance(table, dict):
             _table(source, section, table, path)
-        elif section in sections():
+        elif section == MAPPING or section in sections():
             source.findings.append(
                 f"{section}, from {path}: is a section; write [{section}] and its fields "
                 "below it"

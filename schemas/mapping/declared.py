@@ -117,7 +117,8 @@ class _Reading:
         kind = EVENT_TYPES.get(to)
         if kind is None:
             types = ", ".join(EVENT_TYPES)
-            self._fault(("to",), f"must be one of {types}{_meant(to, EVENT_TYPES)}")
+            if isinstance(self._table.get("to", ""), str):  # else it is said already
+                self._fault(("to",), f"must be one of {types}{_meant(to, EVENT_TYPES)}")
             return
         table = self._table.get("fields")
         if not isinstance(table, dict) or not table:
