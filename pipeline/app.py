@@ -28,6 +28,7 @@ from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
 from pipeline.kafka.producer import Producer
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Ceiling, Limits
@@ -97,8 +98,12 @@ class App:
             # One harmless call before the first record: a bad key halts before anything
             # is read, and the answer says which revision's bodies to speak.
             await client.accounts()
+            registry: SchemaRegistry | None = None
+            if settings.schema_registry.url:
+                registry = SchemaRegistry(settings.schema_registry, health)
+                stack.push_async_callback(registry.close)
             flow = Flow(
-                planner=planning(settings),
+                planner=planning(settings, registry),
                 client=client,
                 deliver=Deliver(client, metrics, settings.profile.identity_conflict),
                 dead_letters=DeadLetters(
@@ -195,14 +200,14 @@ async def connect(
         yield Client(session, limits)
 
 
-def planning(settings: Settings) -> Planner:
+def planning(settings: Settings, registry: SchemaRegistry | None = None) -> Planner:
     """Build what turns records into commands."""
     context = schema.Context(
         metrics=schema.Metrics(**settings.events.model_dump()),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
     )
-    return Planner(context, settings.mapping)
+    return Planner(context, settings.mapping, registry)
 
 
 def run(settings: Settings) -> None:

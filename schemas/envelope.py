@@ -1,24 +1,20 @@
 """How a record's bytes become one event: plain JSON, CloudEvents 1.0, mapped messages.
 
-CloudEvents come in structured mode (the event is the value) and binary mode (attributes
-are headers `ce_...`, the value is the data); see "Kafka Protocol Binding for CloudEvents
-1.0". Their type, id and time are the event's own, `data` holds the rest of the message.
-
 A mapping (`schemas.mapping`) sees what is in the envelope: the `data` of a CloudEvent,
 the `payload` of a Debezium row. What it builds is decoded as plain JSON is.
 """
 
-import binascii
 import codecs
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
 from schemas import debezium
 from schemas.event import Event, Rejected, Skipped
 from schemas.mapping import Mapped, Mapping
+from schemas.message import Attributes, Message, opened
 from schemas.registry import EVENT_TYPES
 
 __all__ = ["Headers", "decode"]
@@ -26,44 +22,19 @@ __all__ = ["Headers", "decode"]
 Headers = Sequence[tuple[str, bytes]]
 
 ORIGIN: Final = ("origin", b"klaviyo")  # what the reverse direction writes on its records
-STRUCTURED: Final = b"application/cloudevents"
 
 
-class _Head(msgspec.Struct, gc=False):
-    """What tells the kinds of message apart; `Raw` is neither decoded nor copied."""
-
-    type: str | UnsetType | None = UNSET
-    specversion: Raw | UnsetType = UNSET
-    data: Raw | UnsetType = UNSET
-    data_base64: Raw | UnsetType = UNSET
-    payload: Raw | UnsetType = UNSET
-    before: Raw | UnsetType = UNSET
-    after: Raw | UnsetType = UNSET
-    op: Raw | UnsetType = UNSET
-
-
-class _Attributes(msgspec.Struct, gc=False):
-    id: str | None = None
-    time: str | None = None
-
-
-class _Message(NamedTuple):
-    """A message out of its envelope; `path` is where in the value the body stands."""
-
-    tag: str | None
-    body: bytes | Raw
-    path: str = "$"
-    attributes: _Attributes | None = None  # of a CloudEvent
-
-
-_HEAD: Final = msgspec.json.Decoder(_Head)
-_ATTRIBUTES: Final = msgspec.json.Decoder(_Attributes)
-_TEXT: Final = msgspec.json.Decoder(str)
 _ANY: Final = msgspec.json.Decoder()
 _ENCODE: Final = msgspec.json.Encoder().encode
 _TOO_DEEP: Final = Rejected("malformed", "decode", "$", "nested too deep")
 _NOT_UTF8: Final = Rejected("malformed", "decode", "$", "invalid UTF-8")
 _UNTYPED: Final = Rejected("malformed", "decode", "$", "the message has no `type`")
+_WIRE_FORMAT: Final = Rejected(
+    "malformed",
+    "decode",
+    "$",
+    "no JSON; if it is in Confluent's wire format, set schema_registry.url",
+)
 _UNKNOWN: Final = Skipped("unknown_type")
 _TOMBSTONE: Final = Skipped("tombstone")
 
@@ -88,6 +59,8 @@ def decode(
         if key is None or not any(one.tombstones for one in mappings):
             return _TOMBSTONE
         return _guarded(key, {}, mappings, tombstone=True)
+    if value[:1] == b"\0":  # no JSON begins so
+        return _WIRE_FORMAT
     return _guarded(value, named, mappings)
 
 
@@ -120,8 +93,8 @@ def _read(
     value: bytes, headers: dict[str, bytes], mappings: Sequence[Mapping]
 ) -> Event | Mapped | Ended:
     foreign = any(one.from_topic for one in mappings)
-    message = _opened(value, headers, foreign=foreign)
-    if not isinstance(message, _Message):
+    message = opened(value, headers, foreign=foreign)
+    if not isinstance(message, Message):
         return message
     taking = [
         one
@@ -140,75 +113,6 @@ def _read(
     return _attributed(event, message.attributes)
 
 
-# -- out of the envelope ---------------------------------------------------------------
-
-
-def _opened(
-    value: bytes, headers: dict[str, bytes], *, foreign: bool
-) -> _Message | Ended:
-    """Return the message; `foreign` ones need neither a type nor any shape of ours."""
-    structured = (headers.get("content-type") or b"").startswith(STRUCTURED)
-    if "ce_type" in headers and not structured:
-        return _binary(value, headers)
-    try:
-        head = _HEAD.decode(value)
-    except msgspec.ValidationError:
-        if not foreign:
-            raise
-        return _Message(None, value)
-    if structured or head.specversion is not UNSET:
-        return _structured(value, head)
-    if head.type:
-        return _Message(head.type, value)
-    if not foreign and head.type is UNSET and _is_change_row(head):
-        return _UNKNOWN
-    return _Message(None, value)
-
-
-def _structured(value: bytes, head: _Head) -> _Message | Rejected:
-    if not head.type:
-        return Rejected("malformed", "decode", "$", "the CloudEvent has no `type`")
-    attributes = _ATTRIBUTES.decode(value)
-    body: bytes | Raw
-    if head.data is not UNSET:
-        body, path = head.data, "$.data"
-    elif head.data_base64 is not UNSET:
-        path = "$.data_base64"
-        try:
-            body = binascii.a2b_base64(_TEXT.decode(head.data_base64), strict_mode=True)
-            body.decode()
-        except ValueError:
-            return Rejected("malformed", "decode", path, "not the base64 of a JSON text")
-    else:
-        body, path = b"null", "$.data"
-    return _Message(head.type, body, path, attributes)
-
-
-def _binary(value: bytes, headers: dict[str, bytes]) -> _Message | Rejected:
-    tag = (headers["ce_type"] or b"").decode()
-    if not tag:
-        return Rejected("malformed", "decode", "$", "the header ce_type is blank")
-    name, time = headers.get("ce_id"), headers.get("ce_time")
-    attributes = _Attributes(
-        None if name is None else name.decode(),
-        None if time is None else time.decode(),
-    )
-    return _Message(tag, value, "$", attributes)
-
-
-def _is_change_row(head: _Head) -> bool:
-    """Return whether it is a Debezium change row, bare or in a schema envelope."""
-    if head.payload is not UNSET:
-        try:
-            head = _HEAD.decode(head.payload)
-        except msgspec.DecodeError:
-            return False
-    return head.op is not UNSET and (head.before is not UNSET or head.after is not UNSET)
-
-
-# -- into an event ---------------------------------------------------------------------
-
-
 def _typed(tag: str, body: bytes | Raw, path: str) -> Event | Ended:
     """Decode the body of a message of that type; `path` is where the body stands."""
     known = EVENT_TYPES.get(tag)
@@ -220,7 +124,7 @@ def _typed(tag: str, body: bytes | Raw, path: str) -> Event | Ended:
         return _mistyped(error, path)
 
 
-def _mapped(message: _Message, mappings: Sequence[Mapping]) -> Mapped | Ended:
+def _mapped(message: Message, mappings: Sequence[Mapping]) -> Mapped | Ended:
     document = debezium.payload(_ANY.decode(message.body))
     if document is None and message.attributes is None:
         return _TOMBSTONE  # in Connect's envelope
@@ -266,7 +170,7 @@ def _made(
 
 
 def _attributed(
-    event: Event | Mapped | Ended, attributes: _Attributes | None
+    event: Event | Mapped | Ended, attributes: Attributes | None
 ) -> Event | Mapped | Ended:
     """Give the attributes of a CloudEvent to its event; what a mapping set stays."""
     if attributes is None:

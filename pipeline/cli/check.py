@@ -36,6 +36,7 @@ def check(
     from pipeline.cli.findings import Finding, exit_code  # noqa: PLC0415
     from pipeline.cli.findings_kafka import look_at_kafka  # noqa: PLC0415
     from pipeline.cli.findings_klaviyo import look_at_klaviyo  # noqa: PLC0415
+    from pipeline.cli.sample import unread  # noqa: PLC0415
 
     settings = Options.of(context).settings()
     settings.require_credential()
@@ -46,6 +47,7 @@ def check(
 
     findings = [
         Finding("ok", "settings", f"subscription {settings.subscription.name}"),
+        *unread(settings),
         *asyncio.run(look()),
     ]
     table(

@@ -32,14 +32,8 @@ class Options:
         A service logs; a tool prints what it finds, so the clients under it are silent
         unless log.level is debug.
         """
-        from pipeline.errors import SettingsError  # noqa: PLC0415
         from pipeline.observe.log import configure  # noqa: PLC0415
-        from schemas.event import UnusableEventType  # noqa: PLC0415
-
-        try:
-            from pipeline.settings import load  # noqa: PLC0415  reads the event types
-        except UnusableEventType as error:
-            raise SettingsError(str(error)) from None
+        from pipeline.settings import load  # noqa: PLC0415
 
         settings = load(self._config, self._environ)
         configure(settings.log, sys.stderr, secrets=settings.secret_values)

@@ -1,6 +1,8 @@
-"""`check --sample`: what becomes of one message, without a call to Klaviyo or Kafka."""
+"""What mappings do, before they do it: findings of `check`, and `check --sample`."""
 
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -10,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.app import planning
+from pipeline.cli.findings import Finding
 from pipeline.errors import SettingsError
 from pipeline.records import Dead, Record, Skipped
 from pipeline.settings import Settings
@@ -18,7 +21,7 @@ from schemas.commands import Command, UpsertProfile
 from schemas.event import Event, Plan
 from schemas.mapping import Mapped
 
-__all__ = ["show"]
+__all__ = ["show", "unread"]
 
 _WIDE: Final = 200  # letters, where no terminal says how wide it is
 _NOW: Final = 1_793_527_200_000  # ms; stands for the record's time, the same every day
@@ -51,6 +54,22 @@ def show(settings: Settings, file: Path, topic: str | None) -> bool:
     )
     print(_end(planned, read))  # noqa: T201  printing is its job
     return not isinstance(planned, Dead)
+
+
+def unread(settings: Settings) -> Iterator[Finding]:
+    """Find mappings of topics that `kafka.topics` does not name."""
+    read = settings.kafka.topics
+    for topic in settings.mapping.topics:
+        patterns = [one for one in read if one.startswith("^")]
+        if topic in read or any(re.match(one, topic) for one in patterns):
+            yield Finding("ok", "mapping", f"of the topic {topic}")
+        else:
+            yield Finding(
+                "note",
+                "mapping",
+                f"of {topic}, a topic that is not read",
+                "add it to kafka.topics",
+            )
 
 
 def _topic(settings: Settings) -> str:

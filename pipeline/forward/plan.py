@@ -1,5 +1,8 @@
 """A record to commands: what should become true in Klaviyo because of it."""
 
+from collections.abc import Sequence
+
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
 from schemas.event import Context, Event, Plan, Rejected
@@ -11,14 +14,30 @@ __all__ = ["Planner"]
 class Planner:
     """Holds what commands depend on beside the record."""
 
-    def __init__(self, context: Context, mappings: Mappings = NO_MAPPINGS) -> None:
+    def __init__(
+        self,
+        context: Context,
+        mappings: Mappings = NO_MAPPINGS,
+        registry: SchemaRegistry | None = None,
+    ) -> None:
         self._context = context
         self._mappings = mappings
+        self._registry = registry
+
+    async def ready(self, records: Sequence[Record]) -> bool:
+        """Have what is needed to plan these; false to be asked again."""
+        return self._registry is None or await self._registry.ready(records)
 
     def read(self, record: Record) -> Event | Mapped | Skipped | Rejected:
         """The event of the record, or how it ends without one."""
         mappings = self._mappings.of(record.topic)
-        return envelope.decode(record.value, record.headers, record.key, mappings)
+        value = record.value
+        if value is not None and self._registry is not None:
+            unframed = self._registry.json(value)
+            if isinstance(unframed, Rejected):
+                return unframed
+            value = unframed
+        return envelope.decode(value, record.headers, record.key, mappings)
 
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """The commands of the record, or how it ends without any. Never raises.

@@ -29,6 +29,7 @@ from pipeline.settings.sections import (
     Klaviyo,
     Log,
     Profile,
+    SchemaRegistry,
     Section,
     Subscription,
     Throttle,
@@ -59,6 +60,7 @@ class Settings(BaseSettings):
     klaviyo: Klaviyo = Klaviyo()
     throttle: Throttle = Throttle()
     kafka: Kafka = Kafka()
+    schema_registry: SchemaRegistry = SchemaRegistry()
     topics: Topics = Topics()
     events: Events = Events()
     profile: Profile = Profile()

@@ -48,10 +48,12 @@ class Mapping(msgspec.Struct, frozen=True):
         if self.when is None:
             return True
         try:
-            return self.when(document) not in (None, False, "", [], {})
+            found = self.when(document)
         except Exception as error:  # noqa: BLE001  whatever an expression does costs the
             # record alone.
             return self._failed("$", "when", self.when, self.when.failed(error))
+        # JMESPath's truth: 0 is true.
+        return found is not False and found not in (None, "", [], {})
 
     def message(self, document: Any) -> dict[str, Any] | Rejected:  # noqa: ANN401
         """Return the message in our shape, without its type."""

@@ -1,11 +1,16 @@
 """`check --sample`: a message, what becomes of it, and nobody called."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from pipeline import cli
+from pipeline.cli.sample import unread
+from pipeline.settings import load
 from tests.shops import ROW, WEB_ORDER, change, readme
 
 
@@ -83,3 +88,37 @@ def test_a_message_of_ours_needs_no_mapping(
     message = {"type": "customer.updated", "customer": {"id": "1", "email": "no"}}
     assert run(config, message) == 0
     assert capsys.readouterr().out.endswith("delivered; left out: email\n")
+
+
+def test_a_mapping_of_a_topic_that_is_not_read_is_noted(config: Path) -> None:
+    read = {"PIPELINE_KAFKA__TOPICS": "web.orders,^plugin\\."}
+    found = list(unread(load(config, read)))
+    assert [one.grade for one in found] == ["ok", "ok", "note"]
+    assert "crm.public.customers" in found[2].found
+
+
+@pytest.mark.parametrize(
+    ("point", "said"),
+    [
+        ("cart = nowhere_at_all", "cart = nowhere_at_all in klaviyo_pipeline.events"),
+        ("cart = json:loads", "must name a module"),
+        ("cart = json", "needs one subclass of Event"),
+        ("cart = schemas.events.order_placed", "the tag order.placed is taken"),
+    ],
+)
+def test_a_broken_entry_point_is_said(config: Path, point: str, said: str) -> None:
+    package = config.parent / "broken-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1")
+    points = f"[klaviyo_pipeline.events]\n{point}\n"
+    (package / "entry_points.txt").write_text(points)
+    ended = subprocess.run(
+        [sys.executable, "-m", "pipeline", "check", "--sample", str(config)],
+        env=os.environ | {"PYTHONPATH": str(config.parent)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert said in ended.stderr
+    assert "Traceback" not in ended.stderr

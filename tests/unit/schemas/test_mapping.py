@@ -267,15 +267,31 @@ def test_attributes_of_a_cloudevent_stand_in_for_what_is_not_mapped() -> None:
 
 def test_a_mapped_topic_is_read_by_nothing_else() -> None:
     toml = orders("").replace("[mapping.m.fields]", 'when = "mine"\n[mapping.m.fields]')
-    for message in (
-        {"type": "customer.updated", "customer": {"id": "1"}},
-        {"type": 5},
-        [],
-    ):
-        assert outcome(toml, message) == Skipped("unknown_type")
     plain = {"type": "customer.updated", "customer": {"id": "1"}}
+    messages: list[Any] = [plain, {"type": 5}, []]
+    for message in messages:
+        assert outcome(toml, message) == Skipped("unknown_type")
     assert isinstance(outcome(toml, plain, topic="other"), CustomerUpdated)
     assert isinstance(outcome(toml, {"type": 5, "mine": 1, "id": 1}), Mapped)
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        (None, False),
+        (False, False),
+        ("", False),
+        ([], False),
+        ({}, False),
+        (0, True),
+        (True, True),
+        ("x", True),
+        ([0], True),
+    ],
+)
+def test_what_counts_as_true(value: object, taken: bool) -> None:
+    toml = orders("").replace("[mapping.m.fields]", 'when = "x"\n[mapping.m.fields]')
+    assert isinstance(outcome(toml, {"id": 1, "x": value}), Mapped) is taken
 
 
 def test_topics_by_regular_expression() -> None:

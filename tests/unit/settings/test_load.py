@@ -421,13 +421,14 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 40
+    assert len(described) == 43
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
     assert described["klaviyo.api_key"].secret
     assert described["kafka.sasl_password"].secret
-    assert sum(setting.secret for setting in described.values()) == 2
+    assert described["schema_registry.password"].secret
+    assert sum(setting.secret for setting in described.values()) == 3
     assert described["klaviyo.api_key"].default == "blank"
     assert described["kafka.topics"].default == "shop.customers, shop.orders"
     assert described["deliver.buffer_bytes"].default == "64 MiB"
