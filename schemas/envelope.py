@@ -92,24 +92,22 @@ def _guarded(
 def _read(
     value: bytes, headers: dict[str, bytes], mappings: Sequence[Mapping]
 ) -> Event | Mapped | Ended:
-    foreign = any(one.from_topic for one in mappings)
-    message = opened(value, headers, foreign=foreign)
+    # `Mappings.of` gives those of the topic alone, or those of no topic.
+    foreign = bool(mappings) and bool(mappings[0].from_topic)
+    message = opened(value, headers, foreign)
     if not isinstance(message, Message):
         return message
-    taking = [
-        one
-        for one in mappings
-        if not one.tombstones and one.from_type in {"", message.tag}
-    ]
-    if taking:
-        mapped = _mapped(message, taking)
-        if mapped is not _UNKNOWN:
-            return _attributed(mapped, message.attributes)
-    if foreign:
-        return _UNKNOWN
-    if message.tag is None:
-        return _UNTYPED
-    event = _typed(message.tag, message.body, message.path)
+    event: Event | Mapped | Ended = _UNKNOWN
+    if mappings:
+        tags = {"", message.tag}
+        taking = [one for one in mappings if one.from_type in tags and not one.tombstones]
+        event = _mapped(message, taking) if taking else _UNKNOWN
+    if event is _UNKNOWN and not foreign:
+        if message.tag is None:
+            return _UNTYPED
+        event = _typed(message.tag, message.body, message.path)
+    if message.attributes is None:
+        return event
     return _attributed(event, message.attributes)
 
 
@@ -170,11 +168,9 @@ def _made(
 
 
 def _attributed(
-    event: Event | Mapped | Ended, attributes: Attributes | None
+    event: Event | Mapped | Ended, attributes: Attributes
 ) -> Event | Mapped | Ended:
     """Give the attributes of a CloudEvent to its event; what a mapping set stays."""
-    if attributes is None:
-        return event
     if isinstance(event, Event):
         event.id = attributes.id
         event.occurred_at = attributes.time

@@ -6,7 +6,7 @@ are headers `ce_...`, the value is the data); see "Kafka Protocol Binding for Cl
 """
 
 import binascii
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
@@ -38,7 +38,7 @@ class Attributes(msgspec.Struct, gc=False):
     time: str | None = None
 
 
-class Message(NamedTuple):
+class Message(msgspec.Struct, gc=False):
     """A message out of its envelope; `path` is where in the value the body stands."""
 
     tag: str | None
@@ -53,7 +53,9 @@ _TEXT: Final = msgspec.json.Decoder(str)
 
 
 def opened(
-    value: bytes, headers: dict[str, bytes], *, foreign: bool
+    value: bytes,
+    headers: dict[str, bytes],
+    foreign: bool,  # noqa: FBT001  on the way of every record
 ) -> Message | Skipped | Rejected:
     """Return the message; `foreign` ones need neither a type nor any shape of ours."""
     structured = (headers.get("content-type") or b"").startswith(STRUCTURED)
