@@ -105,12 +105,13 @@ class Mapping(msgspec.Struct, frozen=True):
         message: str,
         stage: Any = "decode",  # noqa: ANN401  Literal of Rejected
     ) -> Rejected:
+        text = " ".join(value.text.split())  # one line of a dead letter's header
         setting = name if name == "when" else f"fields.{name}"
         return Rejected(
             "mapping_failed",
             stage,
             path,
-            f"mapping.{self.name}.{setting} = {value.text}: {message}",
+            f"mapping.{self.name}.{setting} = {text}: {message}",
         )
 
 
