@@ -31,6 +31,7 @@ from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
 from pipeline.kafka.producer import Producer
 from pipeline.kafka.state import State
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.jobs import Jobs
@@ -45,7 +46,7 @@ from pipeline.records import Partition
 from pipeline.settings import Settings
 from schemas import event as schema
 
-__all__ = ["App", "connect", "run"]
+__all__ = ["App", "connect", "planning", "run"]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
@@ -109,8 +110,12 @@ class App:
                 )
             )
             stack.push_async_callback(ledger.stop)
+            registry: SchemaRegistry | None = None
+            if settings.schema_registry.url:
+                registry = SchemaRegistry(settings.schema_registry, health)
+                stack.push_async_callback(registry.close)
             flow = Flow(
-                planner=Planner(_context(settings)),
+                planner=planning(settings, registry),
                 client=client,
                 deliver=Deliver(client, metrics, settings.profile.identity_conflict),
                 imports=Imports(client, Jobs(client, SYSTEM), ledger, health),
@@ -211,12 +216,14 @@ async def connect(
         yield Client(session, limits)
 
 
-def _context(settings: Settings) -> schema.Context:
-    return schema.Context(
+def planning(settings: Settings, registry: SchemaRegistry | None = None) -> Planner:
+    """Build what turns records into commands."""
+    context = schema.Context(
         metrics=schema.Metrics(**settings.events.model_dump()),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
     )
+    return Planner(context, settings.mapping, registry)
 
 
 def run(settings: Settings) -> None:

@@ -1,19 +1,20 @@
-"""How a record's bytes become one event: plain JSON and CloudEvents 1.0.
+"""How a record's bytes become one event: plain JSON, CloudEvents 1.0, mapped messages.
 
-CloudEvents come in structured mode (the event is the value) and binary mode (attributes
-are headers `ce_...`, the value is the data); see "Kafka Protocol Binding for CloudEvents
-1.0". Their type, id and time are the event's own, `data` holds the rest of the message.
+A mapping (`schemas.mapping`) sees what is in the envelope: the `data` of a CloudEvent,
+the `payload` of a Debezium row. What it builds is decoded as plain JSON is.
 """
 
-import binascii
 import codecs
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 
+from schemas import debezium
 from schemas.event import Event, Rejected, Skipped
+from schemas.mapping import Mapped, Mapping
+from schemas.message import Attributes, Message, opened
 from schemas.registry import EVENT_TYPES
 
 __all__ = ["Headers", "decode"]
@@ -21,54 +22,63 @@ __all__ = ["Headers", "decode"]
 Headers = Sequence[tuple[str, bytes]]
 
 ORIGIN: Final = ("origin", b"klaviyo")  # what the reverse direction writes on its records
-STRUCTURED: Final = b"application/cloudevents"
 
 
-class _Head(msgspec.Struct, gc=False):
-    """What tells the kinds of message apart; `Raw` is neither decoded nor copied."""
-
-    type: str | UnsetType | None = UNSET
-    specversion: Raw | UnsetType = UNSET
-    data: Raw | UnsetType = UNSET
-    data_base64: Raw | UnsetType = UNSET
-    payload: Raw | UnsetType = UNSET
-    before: Raw | UnsetType = UNSET
-    after: Raw | UnsetType = UNSET
-    op: Raw | UnsetType = UNSET
-
-
-class _Attributes(msgspec.Struct, gc=False):
-    id: str | None = None
-    time: str | None = None
-
-
-_HEAD: Final = msgspec.json.Decoder(_Head)
-_ATTRIBUTES: Final = msgspec.json.Decoder(_Attributes)
-_TEXT: Final = msgspec.json.Decoder(str)
+_ANY: Final = msgspec.json.Decoder()
+_ENCODE: Final = msgspec.json.Encoder().encode
 _TOO_DEEP: Final = Rejected("malformed", "decode", "$", "nested too deep")
 _NOT_UTF8: Final = Rejected("malformed", "decode", "$", "invalid UTF-8")
+_UNTYPED: Final = Rejected("malformed", "decode", "$", "the message has no `type`")
+_WIRE_FORMAT: Final = Rejected(
+    "malformed",
+    "decode",
+    "$",
+    "no JSON; if it is in Confluent's wire format, set schema_registry.url",
+)
+_UNKNOWN: Final = Skipped("unknown_type")
+_TOMBSTONE: Final = Skipped("tombstone")
+
+Ended = Skipped | Rejected
 
 
-def decode(value: bytes | None, headers: Headers) -> Event | Skipped | Rejected:
+def decode(
+    value: bytes | None,
+    headers: Headers,
+    key: bytes | None = None,
+    mappings: Sequence[Mapping] = (),
+) -> Event | Mapped | Ended:
     """Return the event, or how the record ends without one. Never raises.
 
-    `value` and `headers` are those of the Kafka record; a header's value may be None.
+    `value`, `headers` and `key` are those of the Kafka record; a header's value may be
+    None. `mappings` are those of its topic (`Mappings.of`).
     """
     named = dict(headers) if headers else {}
     if named.get(ORIGIN[0]) == ORIGIN[1]:
         return Skipped("own_origin")
     if value is None:
-        return Skipped("tombstone")
-    return _guarded(value, named)
+        if key is None or not any(one.tombstones for one in mappings):
+            return _TOMBSTONE
+        return _guarded(key, {}, mappings, tombstone=True)
+    if value[:1] == b"\0":  # no JSON begins so
+        return _WIRE_FORMAT
+    return _guarded(value, named, mappings)
 
 
-def _guarded(value: bytes, headers: dict[str, bytes]) -> Event | Skipped | Rejected:
+def _guarded(
+    value: bytes,
+    headers: dict[str, bytes],
+    mappings: Sequence[Mapping],
+    *,
+    tombstone: bool = False,
+) -> Event | Mapped | Ended:
     """Turn everything that reading can raise into a value."""
     try:
         if not value.isascii():
             value.decode()  # msgspec does not look into what it skips
             value = value.removeprefix(codecs.BOM_UTF8)
-        return _read(value, headers)
+        if tombstone:
+            return _buried(value, mappings)
+        return _read(value, headers, mappings)
     except UnicodeDecodeError:
         return _NOT_UTF8
     except msgspec.ValidationError as error:
@@ -79,81 +89,96 @@ def _guarded(value: bytes, headers: dict[str, bytes]) -> Event | Skipped | Rejec
         return _TOO_DEEP
 
 
-def _read(value: bytes, headers: dict[str, bytes]) -> Event | Skipped | Rejected:
-    structured = (headers.get("content-type") or b"").startswith(STRUCTURED)
-    if "ce_type" in headers and not structured:
-        return _binary(value, headers)
-    head = _HEAD.decode(value)
-    if structured or head.specversion is not UNSET:
-        return _structured(value, head)
-    if not head.type:
-        if head.type is UNSET and _is_change_row(head):
-            return Skipped("unknown_type")
-        return Rejected("malformed", "decode", "$", "the message has no `type`")
-    return _typed(head.type, value, "$")
+def _read(
+    value: bytes, headers: dict[str, bytes], mappings: Sequence[Mapping]
+) -> Event | Mapped | Ended:
+    # `Mappings.of` gives those of the topic alone, or those of no topic.
+    foreign = bool(mappings) and bool(mappings[0].from_topic)
+    message = opened(value, headers, foreign)
+    if not isinstance(message, Message):
+        return message
+    event: Event | Mapped | Ended = _UNKNOWN
+    if mappings:
+        tags = {"", message.tag}
+        taking = [one for one in mappings if one.from_type in tags and not one.tombstones]
+        event = _mapped(message, taking) if taking else _UNKNOWN
+    if event is _UNKNOWN and not foreign:
+        if message.tag is None:
+            return _UNTYPED
+        event = _typed(message.tag, message.body, message.path)
+    if message.attributes is None:
+        return event
+    return _attributed(event, message.attributes)
 
 
-def _typed(tag: str, body: bytes | Raw, path: str) -> Event | Skipped | Rejected:
+def _typed(tag: str, body: bytes | Raw, path: str) -> Event | Ended:
     """Decode the body of a message of that type; `path` is where the body stands."""
     known = EVENT_TYPES.get(tag)
     if known is None:
-        return Skipped("unknown_type")
+        return _UNKNOWN
     try:
         return known.decoder.decode(body)
     except msgspec.ValidationError as error:
         return _mistyped(error, path)
 
 
-def _structured(value: bytes, head: _Head) -> Event | Skipped | Rejected:
-    if not head.type:
-        return Rejected("malformed", "decode", "$", "the CloudEvent has no `type`")
-    attributes = _ATTRIBUTES.decode(value)
-    body: bytes | Raw
-    if head.data is not UNSET:
-        body, path = head.data, "$.data"
-    elif head.data_base64 is not UNSET:
-        path = "$.data_base64"
+def _mapped(message: Message, mappings: Sequence[Mapping]) -> Mapped | Ended:
+    document = debezium.payload(_ANY.decode(message.body))
+    if document is None and message.attributes is None:
+        return _TOMBSTONE  # in Connect's envelope
+    if debezium.changes_nothing(document):
+        return _UNKNOWN
+    return _made(message.tag, document, mappings)
+
+
+def _buried(key: bytes, mappings: Sequence[Mapping]) -> Mapped | Ended:
+    """Map a tombstone; its document is the key, which may be a text that is no JSON."""
+    try:
+        document = debezium.payload(_ANY.decode(key))
+    except msgspec.DecodeError:
+        document = key.decode()
+    made = _made(None, document, [one for one in mappings if one.tombstones])
+    return _TOMBSTONE if made is _UNKNOWN else made
+
+
+def _made(
+    tag: str | None,
+    document: Any,  # noqa: ANN401  any JSON value
+    mappings: Sequence[Mapping],
+) -> Mapped | Ended:
+    """Let the first mapping that takes the document make the event."""
+    for mapping in mappings:
+        takes = mapping.takes(tag, document)
+        if isinstance(takes, Rejected):
+            return takes
+        if not takes:
+            continue
+        built = mapping.message(document)
+        if isinstance(built, Rejected):
+            return built
         try:
-            body = binascii.a2b_base64(_TEXT.decode(head.data_base64), strict_mode=True)
-            body.decode()
-        except ValueError:
-            return Rejected("malformed", "decode", path, "not the base64 of a JSON text")
-    else:
-        body, path = b"null", "$.data"
-    event = _typed(head.type, body, path)
-    return _attributed(event, attributes.id, attributes.time)
-
-
-def _binary(value: bytes, headers: dict[str, bytes]) -> Event | Skipped | Rejected:
-    tag = (headers["ce_type"] or b"").decode()
-    if not tag:
-        return Rejected("malformed", "decode", "$", "the header ce_type is blank")
-    event = _typed(tag, value, "$")
-    name, time = headers.get("ce_id"), headers.get("ce_time")
-    return _attributed(
-        event,
-        None if name is None else name.decode(),
-        None if time is None else time.decode(),
-    )
+            body = _ENCODE(built)
+        except TypeError:  # a bare `&expression` is a value to JMESPath alone
+            return mapping.blamed(Rejected("schema", "decode", "$", "yields no JSON"))
+        event = _typed(mapping.to, body, "$")
+        if isinstance(event, Event):
+            return Mapped(event, mapping)
+        return mapping.blamed(event) if isinstance(event, Rejected) else event
+    return _UNKNOWN
 
 
 def _attributed(
-    event: Event | Skipped | Rejected, name: str | None, time: str | None
-) -> Event | Skipped | Rejected:
+    event: Event | Mapped | Ended, attributes: Attributes
+) -> Event | Mapped | Ended:
+    """Give the attributes of a CloudEvent to its event; what a mapping set stays."""
     if isinstance(event, Event):
-        event.id = name
-        event.occurred_at = time
+        event.id = attributes.id
+        event.occurred_at = attributes.time
+    elif isinstance(event, Mapped):
+        inner = event.event
+        inner.id = attributes.id if inner.id is None else inner.id
+        inner.occurred_at = inner.occurred_at or attributes.time
     return event
-
-
-def _is_change_row(head: _Head) -> bool:
-    """Return whether it is a Debezium change row, bare or in a schema envelope."""
-    if head.payload is not UNSET:
-        try:
-            head = _HEAD.decode(head.payload)
-        except msgspec.DecodeError:
-            return False
-    return head.op is not UNSET and (head.before is not UNSET or head.after is not UNSET)
 
 
 def _mistyped(error: msgspec.ValidationError, path: str) -> Rejected:

@@ -23,6 +23,7 @@ __all__ = [
     "Rejected",
     "SkipReason",
     "Skipped",
+    "UnusableEventType",
 ]
 
 SkipReason: TypeAlias = Literal[
@@ -33,7 +34,9 @@ SkipReason: TypeAlias = Literal[
     "consent_off",
     "own_origin",
 ]
-RejectReason: TypeAlias = Literal["malformed", "schema", "no_identifier"]
+RejectReason: TypeAlias = Literal[
+    "malformed", "schema", "no_identifier", "mapping_failed"
+]
 
 # Our names of fields that can be repaired away or left out; bounded, as it is a metric
 # label.
@@ -154,6 +157,10 @@ class Event(msgspec.Struct, tag_field="type", tag="", kw_only=True):
         identical requests.
         """
         raise NotImplementedError
+
+
+class UnusableEventType(TypeError):
+    """A module that should be an event type is none; see `schemas.registry`."""
 
 
 EVENTS_OFF: Final = Skipped("events_off")

@@ -1,20 +1,24 @@
 """The event types there are: every file in `schemas/events/`, found by itself.
 
-A newcomer adds one file with a class, its tag and EXAMPLES; nothing else names it.
+A newcomer adds one file with a class, its tag and EXAMPLES; nothing else names it. Other
+packages add such a module as an entry point in the group `klaviyo_pipeline.events`.
 """
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Final
 
 import msgspec
 
 from schemas import events
-from schemas.event import Event
+from schemas.event import Event, UnusableEventType
 
-__all__ = ["EVENT_TYPES", "EventType"]
+__all__ = ["ENTRY_POINTS", "EVENT_TYPES", "EventType"]
+
+ENTRY_POINTS: Final = "klaviyo_pipeline.events"
 
 
 class EventType(msgspec.Struct, frozen=True):
@@ -30,15 +34,37 @@ class EventType(msgspec.Struct, frozen=True):
 def _discovered() -> dict[str, EventType]:
     """Return the event types by tag.
 
-    Raises TypeError for a file that is not exactly one new event type.
+    Raises `UnusableEventType` for a module that is not exactly one new event type.
     """
     found: dict[str, EventType] = {}
-    for name in sorted(module.name for module in pkgutil.iter_modules(events.__path__)):
-        kind = _event_type(importlib.import_module(f"{events.__name__}.{name}"))
+    for module in (*_files(), *_others()):
+        kind = _event_type(module)
         if kind.tag in found:
-            raise TypeError(f"schemas/events/{name}.py: the tag {kind.tag} is taken")
+            raise UnusableEventType(f"{module.__name__}: the tag {kind.tag} is taken")
         found[kind.tag] = kind
     return found
+
+
+def _files() -> Iterator[ModuleType]:
+    for name in sorted(module.name for module in pkgutil.iter_modules(events.__path__)):
+        yield importlib.import_module(f"{events.__name__}.{name}")
+
+
+def _others() -> Iterator[ModuleType]:
+    for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda one: one.name):
+        try:
+            module = point.load()
+        except Exception as error:
+            raise UnusableEventType(
+                f"The entry point {point.name} = {point.value} in {ENTRY_POINTS} cannot"
+                f" be imported ({error}); mend or uninstall the package it belongs to."
+            ) from error
+        if not isinstance(module, ModuleType):
+            raise UnusableEventType(
+                f"The entry point {point.name} = {point.value} in {ENTRY_POINTS} must"
+                " name a module, without a colon."
+            )
+        yield module
 
 
 def _event_type(module: ModuleType) -> EventType:
@@ -50,7 +76,9 @@ def _event_type(module: ModuleType) -> EventType:
         and value.__module__ == module.__name__
     ]
     if len(classes) != 1 or not getattr(module, "EXAMPLES", ()):
-        raise TypeError(f"{module.__name__}: needs one subclass of Event, and EXAMPLES")
+        raise UnusableEventType(
+            f"{module.__name__}: needs one subclass of Event, and EXAMPLES"
+        )
     return EventType(
         tag=str(classes[0].__struct_config__.tag),
         event=classes[0],

@@ -17,7 +17,7 @@ from pipeline.cli.output import complain, quiet_end
 from pipeline.cli.run import run
 from pipeline.cli.sandbox import sandbox
 from pipeline.cli.topics import topics
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SettingsError
 
 __all__ = ["application", "main"]
 
@@ -35,6 +35,13 @@ def main(arguments: list[str] | None = None) -> int:
     except PipelineError as error:
         complain(error)
         return error.exit_code
+    except TypeError as error:
+        from schemas.event import UnusableEventType  # noqa: PLC0415  slow to import
+
+        if not isinstance(error, UnusableEventType):
+            raise
+        complain(SettingsError(str(error)))
+        return SettingsError.exit_code
     except SystemExit as end:  # how typer ends; Ctrl-C (130) and a broken pipe included
         return quiet_end(end.code)
     return 0

@@ -1,5 +1,8 @@
 """`check`: says whether a run would work."""
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
 
 from pipeline.cli.options import Options
@@ -8,13 +11,32 @@ from pipeline.cli.output import table
 __all__ = ["check"]
 
 
-def check(context: typer.Context) -> None:
+def check(
+    context: typer.Context,
+    *,
+    sample: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Show what becomes of the message in FILE; call nobody."
+        ),
+    ] = None,
+    topic: Annotated[
+        str | None, typer.Option(help="Topic the sample is of, if several have mappings.")
+    ] = None,
+) -> None:
     """Look at settings, credential, revision, quota and topics; say what to do."""
+    if sample is not None:
+        from pipeline.cli.sample import show  # noqa: PLC0415
+
+        if not show(Options.of(context).settings(), sample, topic):
+            raise typer.Exit(1)
+        return
     import asyncio  # noqa: PLC0415
 
     from pipeline.cli.findings import Finding, exit_code  # noqa: PLC0415
     from pipeline.cli.findings_kafka import look_at_kafka  # noqa: PLC0415
     from pipeline.cli.findings_klaviyo import look_at_klaviyo  # noqa: PLC0415
+    from pipeline.cli.sample import unread  # noqa: PLC0415
 
     settings = Options.of(context).settings()
     settings.require_credential()
@@ -25,6 +47,7 @@ def check(context: typer.Context) -> None:
 
     findings = [
         Finding("ok", "settings", f"subscription {settings.subscription.name}"),
+        *unread(settings),
         *asyncio.run(look()),
     ]
     table(

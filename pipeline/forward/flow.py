@@ -104,6 +104,7 @@ class Flow:
         self._batcher = Batcher(self._lanes, client, self._carry, connections, metrics)
         self._letters: set[asyncio.Task[None]] = set()
         self._held: list[Record] = []  # read, but not admitted: a flood halts the flow
+        self._unread: list[Record] = []  # read, but their schemas are not known yet
         self._committing = asyncio.Lock()
         self._log = structlog.get_logger("forward")
 
@@ -151,6 +152,11 @@ class Flow:
             records = await self._source.poll()
             if self._held and not self._health.halted:
                 records, self._held = [*self._held, *records], []
+            self._unread = records
+            while not await self._planner.ready(self._unread):
+                if stop.is_set():
+                    return
+            records, self._unread = self._unread, []
             self._tally.consumed(records)
             for position, record in enumerate(records):
                 if not self._admit(record):
@@ -256,6 +262,7 @@ class Flow:
         finally:  # also when the consumer has waited long enough
             self._lanes.clear()
             self._held.clear()
+            self._unread.clear()
             self.checkpoint.revoke()
 
     async def _drain(self, budget: float) -> None:

@@ -1,8 +1,12 @@
 """A record to commands: what should become true in Klaviyo because of it."""
 
+from collections.abc import Sequence
+
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
 from schemas.event import Context, Event, Plan, Rejected
+from schemas.mapping import NO_MAPPINGS, Mapped, Mappings
 
 __all__ = ["Planner"]
 
@@ -10,18 +14,40 @@ __all__ = ["Planner"]
 class Planner:
     """Holds what commands depend on beside the record."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(
+        self,
+        context: Context,
+        mappings: Mappings = NO_MAPPINGS,
+        registry: SchemaRegistry | None = None,
+    ) -> None:
         self._context = context
+        self._mappings = mappings
+        self._registry = registry
+
+    async def ready(self, records: Sequence[Record]) -> bool:
+        """Have what is needed to plan these; false to be asked again."""
+        return self._registry is None or await self._registry.ready(records)
+
+    def read(self, record: Record) -> Event | Mapped | Skipped | Rejected:
+        """The event of the record, or how it ends without one."""
+        mappings = self._mappings.of(record.topic)
+        value = record.value
+        if value is not None and self._registry is not None:
+            unframed = self._registry.json(value)
+            if isinstance(unframed, Rejected):
+                return unframed
+            value = unframed
+        return envelope.decode(value, record.headers, record.key, mappings)
 
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """The commands of the record, or how it ends without any. Never raises.
 
         Identical records give identical commands (contract 5).
         """
-        planned: Event | Plan | Skipped | Rejected
+        planned: Event | Mapped | Plan | Skipped | Rejected
         try:
-            planned = envelope.decode(record.value, record.headers)
-            if isinstance(planned, Event):
+            planned = self.read(record)
+            if isinstance(planned, Event | Mapped):
                 planned = planned.commands(self._context, record.timestamp)
         except MemoryError:
             raise  # ours to answer for, not the record's

@@ -5,6 +5,7 @@ from typing import Final, NamedTuple
 
 from pydantic import (
     ByteSize,
+    Field,
     PrivateAttr,
     SecretStr,
     ValidationInfo,
@@ -28,11 +29,13 @@ from pipeline.settings.sections import (
     Klaviyo,
     Log,
     Profile,
+    SchemaRegistry,
     Section,
     Subscription,
     Throttle,
     Topics,
 )
+from schemas.mapping import NO_MAPPINGS, Mappings
 
 __all__ = ["PREFIX", "Described", "Settings", "describe", "sections"]
 
@@ -46,13 +49,18 @@ class Settings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,  # mappings are checked where they are compiled
     )
 
     subscription: Subscription = Subscription()
     klaviyo: Klaviyo = Klaviyo()
     throttle: Throttle = Throttle()
     kafka: Kafka = Kafka()
+    schema_registry: SchemaRegistry = SchemaRegistry()
     topics: Topics = Topics()
     events: Events = Events()
     profile: Profile = Profile()
@@ -60,6 +68,7 @@ class Settings(BaseSettings):
     deletes: Deletes = Deletes()
     http: Http = Http()
     log: Log = Log()
+    mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value
 
     _secrets_dir: Path | None = PrivateAttr(default=None)  # where the key may change
 

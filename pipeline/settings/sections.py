@@ -46,6 +46,7 @@ __all__ = [
     "Klaviyo",
     "Log",
     "Profile",
+    "SchemaRegistry",
     "Section",
     "Subscription",
     "Throttle",
@@ -263,6 +264,20 @@ class Kafka(Section):
         if self.ssl_keyfile and not self.ssl_certfile:
             raise ValueError("ssl_keyfile needs ssl_certfile")
         return self
+
+
+class SchemaRegistry(Section):
+    """Where the schemas of values in Confluent's wire format are."""
+
+    url: str = Field(
+        default="",
+        description="Schema Registry for values in Confluent's wire format; needs the "
+        "extra `registry`.",
+    )
+    username: str = Field(default="", description="User of its login, if any.")
+    password: SecretStr = Field(
+        default=SecretStr(""), description="Password of that login."
+    )
 
 
 class Topics(Section):

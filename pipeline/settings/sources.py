@@ -15,12 +15,15 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
 from pipeline.errors import SettingsError
+from pipeline.settings.lines import line_of
 from pipeline.settings.model import PREFIX, Settings, sections
+from schemas import mapping
 
 __all__ = ["CONFIG", "SECRETS_DIR", "Source", "environment", "secret_files", "toml_file"]
 
 CONFIG: Final = PREFIX + "CONFIG"
 SECRETS_DIR: Final = PREFIX + "SECRETS_DIR"
+MAPPING: Final = "mapping"
 SECRET_LIMIT: Final = 64 * 1024  # bytes; a secret is a line, not a mistaken mount
 
 # What Kubernetes adds to every pod beside a Service that is called "pipeline".
@@ -104,8 +107,8 @@ def toml_file(path: Path) -> Source:
     Raises `SettingsError` when it is not there or not TOML.
     """
     try:
-        with path.open("rb") as file:
-            tables = tomllib.load(file)
+        text = path.read_bytes().decode()
+        tables = tomllib.loads(text)
     except OSError as error:
         raise SettingsError(
             f"The configuration file {path} cannot be read: {error.strerror}. "
@@ -119,9 +122,11 @@ def toml_file(path: Path) -> Source:
         ) from None
     source = Source()
     for section, table in tables.items():
-        if isinstance(table, dict):
+        if section == MAPPING and isinstance(table, dict):
+            _mappings(source, table, path, text)
+        elif isinstance(table, dict):
             _table(source, section, table, path)
-        elif section in sections():
+        elif section == MAPPING or section in sections():
             source.findings.append(
                 f"{section}, from {path}: is a section; write [{section}] and its fields "
                 "below it"
@@ -151,10 +156,26 @@ def _table(source: Source, section: str, table: Mapping[str, object], path: Path
             source.findings.append(f"{name}, from {path}: there is no such setting{hint}")
 
 
+def _mappings(source: Source, table: dict[str, Any], path: Path, text: str) -> None:
+    """Read the tables under [mapping]; they are deeper than sections and fields."""
+    source.values[MAPPING], faults = mapping.read(table)
+    for fault in faults:
+        keys = (MAPPING, *fault.path)
+        line = line_of(text, keys)
+        source.findings.append(
+            f"{'.'.join(keys)}, from {path}, line {line}: {fault.message}"
+        )
+
+
 def _named(
     source: Source, name: str, value: str, where: str, others: tuple[str, ...] = ()
 ) -> None:
     section, _, field = name.removeprefix(PREFIX).lower().partition("__")
+    if section == MAPPING:
+        source.findings.append(
+            f"{name}, from {where}: mappings stand in the configuration file only"
+        )
+        return
     known = sections()
     if (
         name == name.upper()

@@ -12,6 +12,7 @@ from schemas.envelope import Headers, decode
 from schemas.event import Context, Event, Plan, Rejected, Skipped
 from schemas.events.customer_updated import CustomerUpdated
 from schemas.events.order_placed import OrderPlaced
+from schemas.mapping import Mapped
 from schemas.registry import EVENT_TYPES
 
 ORDER = {"id": "O-1", "customer": {"id": "C-1"}}
@@ -24,11 +25,13 @@ CLOUD = {
 }
 
 
-def read(message: object, *headers: tuple[str, bytes]) -> Event | Skipped | Rejected:
+def read(
+    message: object, *headers: tuple[str, bytes]
+) -> Event | Mapped | Skipped | Rejected:
     return decode(orjson.dumps(message), headers)
 
 
-def malformed(outcome: Event | Skipped | Rejected) -> bool:
+def malformed(outcome: Event | Mapped | Skipped | Rejected) -> bool:
     return isinstance(outcome, Rejected) and (outcome.reason, outcome.stage) == (
         "malformed",
         "decode",

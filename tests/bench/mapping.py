@@ -1,0 +1,88 @@
+"""What mapping costs: CPU per order of 20 fields and 3 lines, beside one plain path.
+
+    python -m tests.bench.mapping
+
+The plain path is the library's own search of `a.b.c`, untouched: the yard-stick for the
+machine. "Mapping" is what comes on top of reading the same order in our own shape: the
+whole way from the record's bytes to the event, both ways, and their difference.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jmespath
+import msgspec
+
+from schemas.envelope import decode
+from schemas.mapping import Mapped
+from tests.shops import WEB_ORDER, mappings
+
+MOST = 300  # microseconds of CPU an order
+ORDERS = 5_000
+ROUNDS = 5  # the best counts: the machine is shared
+TOML = """
+[mapping.orders]
+from_topic = "web.orders"
+to = "order.placed"
+[mapping.orders.fields]
+occurred_at = "created_at"
+order.id = "text(id)"
+order.number = "name"
+order.currency = "upper(currency)"
+order.total = "total_price"
+order.tax = "total_tax"
+order.discount_codes = "discount_codes[*].code"
+order.customer.id = "text(customer.id)"
+order.customer.email = "email || customer.email"
+order.customer.phone = "phone(phone || billing_address.phone, 'US')"
+order.customer.first_name = "customer.first_name"
+order.customer.last_name = "customer.last_name"
+order.billing_address.address1 = "billing_address.address1"
+order.billing_address.city = "billing_address.city"
+order.billing_address.region = "billing_address.province_code"
+order.billing_address.zip = "billing_address.zip"
+order.billing_address.country = "billing_address.country_code"
+order.lines = '''line_items[*].{id: text(id), product_id: text(product_id), sku: sku,
+    name: join(' - ', [title, variant_title]), quantity: quantity, price: price,
+    brand: vendor}'''
+order.properties.channel = "'web'"
+order.properties.source = "source_name"
+"""
+
+
+def cpu(work: Callable[[], Any]) -> float:
+    """Microseconds of CPU of one call, the best of some rounds."""
+    rounds = []
+    for _ in range(ROUNDS):
+        start = time.process_time()
+        for _ in range(ORDERS):
+            work()
+        rounds.append((time.process_time() - start) / ORDERS * 1e6)
+    return min(rounds)
+
+
+def main() -> bool:
+    """Print the figures; true if mapping stays below `MOST`."""
+    lines = [*WEB_ORDER["line_items"], WEB_ORDER["line_items"][0] | {"id": 7}]
+    theirs = json.dumps(WEB_ORDER | {"line_items": lines}).encode()
+    of = mappings(TOML).of("web.orders")
+    made = decode(theirs, (), None, of)
+    assert isinstance(made, Mapped)
+    assert len(of[0].fields) == 20
+    ours = msgspec.json.encode(made.event)
+    path, document = jmespath.compile("a.b.c"), {"a": {"b": {"c": 1}}}
+    plain = cpu(lambda: path.search(document))
+    mapped = cpu(lambda: decode(theirs, (), None, of))
+    read = cpu(lambda: decode(ours, ()))
+    cost = mapped - read
+    print(f"one plain path, by the library: {plain:.1f} us")
+    print(f"an order in our own shape:      {read:.1f} us")
+    print(f"a foreign order, mapped:        {mapped:.1f} us")
+    print(f"mapping it: {cost:.0f} us, at most {MOST}; {cost / plain:.1f} plain paths")
+    return mapped <= MOST
+
+
+if __name__ == "__main__":
+    raise SystemExit(not main())

@@ -1,0 +1,473 @@
+"""Mappings: what is refused at start, what they make, how they fail on a message."""
+
+import json
+import re
+import tomllib
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from schemas.envelope import Headers, decode
+from schemas.event import Context, Plan, Rejected, Skipped
+from schemas.events.customer_updated import CustomerUpdated
+from schemas.events.order_placed import OrderPlaced
+from schemas.mapping import Mapped, read
+from schemas.mapping.expression import Expression
+from schemas.mapping.functions import Functions
+from tests.shops import (
+    PLUGIN_ORDER,
+    README,
+    ROW,
+    WEB_CANCELLED,
+    WEB_ORDER,
+    change,
+    mappings,
+    readme_mappings,
+)
+
+
+def outcome(
+    toml: str, message: object, *headers: tuple[str, bytes], topic: str = "t"
+) -> Any:
+    return decode(json.dumps(message).encode(), headers, None, mappings(toml).of(topic))
+
+
+def customers(fields: str, rest: str = "") -> str:
+    return (
+        f'[mapping.m]\nfrom_topic = "t"\nto = "customer.updated"\n{rest}\n'
+        f"[mapping.m.fields]\n{fields}\n"
+    )
+
+
+def orders(fields: str) -> str:
+    return (
+        '[mapping.m]\nfrom_topic = "t"\nto = "order.placed"\n[mapping.m.fields]\n'
+        f"order.id = 'text(id)'\norder.customer.id = '`\"C\"`'\n{fields}\n"
+    )
+
+
+# -- at start ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("toml", "path", "said"),
+    [
+        ("x = 1", "m.x", "no such setting"),
+        ('fromtopic = "t"', "m.fromtopic", "did you mean from_topic?"),
+        ('to = "order.place"', "m.to", "did you mean order.placed?"),
+        ("to = 5", "m.to", "must be a text"),
+        ('when = "a ||| b"', "m.when", "column 5"),
+        ('clear = "yes"', "m.clear", "true or false"),
+        ('from_topic = "^["', "m.from_topic", "no regular expression"),
+        ("tombstones = true\nfrom_type = 'x'", "m.tombstones", "no type"),
+        ("fields = {}", "m.fields", "is needed"),
+        ("fields.order.id = ''", "m.fields.order.id", "is blank"),
+        ("fields.order.id = 'a.'", "m.fields.order.id", "no JMESPath expression"),
+        ('fields.order.id = "\'a"', "m.fields.order.id", "no JMESPath expression"),
+        ("fields.order.id = ['a']", "m.fields.order.id", "expression in quotes"),
+        ("fields.order.id = 'uper(a)'", "m.fields.order.id", "did you mean upper()?"),
+        ("fields.order.id = 'a[?uper(b)]'", "m.fields.order.id", "no function uper()"),
+        ("fields.order.id = 'money()'", "m.fields.order.id", "1 to 2 arguments, not 0"),
+        ("fields.order.id = 'join(a)'", "m.fields.order.id", "2 arguments, not 1"),
+        ("fields.order.id = 'to_string(a)'", "m.fields.order.id", "use text()"),
+        ("fields.order.totl = 'a'", "m.fields.order.totl", "did you mean order.total?"),
+        ("fields.total = 'a'", "m.fields.total", "did you mean order.total?"),
+        ("fields.'order.id' = 'a'", "m.fields.order.id", "without quotes"),
+        (
+            "fields.order.lines = 'l[*].{skuu: a}'",
+            "m.fields.order.lines",
+            "no field order.lines[].skuu; did you mean order.lines[].sku?",
+        ),
+        (
+            "fields.order.lines = 'l[?a].{sku: a, foo: b} || m[].{sku: b}'",
+            "m.fields.order.lines",
+            "order.lines[].foo",
+        ),
+        (
+            "fields.order.billing_address = 'a | {town: b}'",
+            "m.fields.order.billing_address",
+            "order.billing_address.town",
+        ),
+        (
+            "fields.order.customer = '{id: a, billing: {b: c}}'",
+            "m.fields.order.customer",
+            "order.customer.billing",
+        ),
+    ],
+)
+def test_what_is_refused_at_start(toml: str, path: str, said: str) -> None:
+    table: dict[str, Any] = {
+        "from_topic": "t",
+        "to": "order.placed",
+        "fields": {"order": {"id": "a"}},
+    } | tomllib.loads(toml)
+    _, faults = read({"m": table})
+    assert [".".join(fault.path) for fault in faults] == [path]
+    assert said in faults[0].message
+
+
+def test_a_mapping_that_takes_nothing_is_refused() -> None:
+    _, faults = read({"m": {"to": "order.placed", "fields": {"id": "a"}}, "n": 5})
+    assert ["from_topic" in fault.message for fault in faults] == [True, False]
+
+
+def test_free_fields_take_any_name() -> None:
+    toml = customers("customer.custom_fields.'a.b'.c = 'x'\ncustomer.id = 'x'")
+    made = outcome(toml, {"x": "1"})
+    assert made.event.commands(Context(), 0).commands[0].properties == {"a.b": {"c": "1"}}
+
+
+# -- what they make ----------------------------------------------------------------------
+
+
+def test_a_mapped_message_is_what_the_same_plain_message_is() -> None:
+    """From a foreign order, and from ours with the same content: one plan."""
+    plain = {
+        "type": "order.placed",
+        "occurred_at": "2026-11-01T11:00:00+01:00",
+        "order": {
+            "id": "450789469",
+            "number": "#1001",
+            "currency": "USD",
+            "total": "409.94",
+            "tax": "11.94",
+            "discount_codes": ["TENOFF"],
+            "customer": {
+                "id": "207119551",
+                "email": "bob@shop.dev",
+                "phone": "+12025550123",
+                "first_name": "Bob",
+                "last_name": "Norman",
+            },
+            "billing_address": {
+                "address1": "1 Main",
+                "city": "NY",
+                "region": "NY",
+                "zip": "10001",
+                "country": "US",
+            },
+            "lines": [
+                {
+                    "id": str(line["id"]),
+                    "product_id": str(line["product_id"]),
+                    "sku": line["sku"],
+                    "name": name,
+                    "quantity": line["quantity"],
+                    "price": line["price"],
+                    "brand": "Acme",
+                }
+                for line, name in zip(
+                    WEB_ORDER["line_items"], ["Player - green", "Player"], strict=True
+                )
+            ],
+            "properties": {"channel": "web", "source": "web"},
+        },
+    }
+    ours = decode(json.dumps(plain).encode(), ())
+    theirs = decode(
+        json.dumps(WEB_ORDER).encode(), (), None, readme_mappings().of("web.orders")
+    )
+    assert isinstance(ours, OrderPlaced)
+    assert isinstance(theirs, Mapped)
+    expected = ours.commands(Context(), 0)
+    assert isinstance(expected, Plan)
+    assert len(expected.commands) == 3
+    assert theirs.commands(Context(), 0) == expected
+
+
+def test_the_first_mapping_that_takes_it() -> None:
+    of = readme_mappings().of
+    cancelled = decode(json.dumps(WEB_CANCELLED).encode(), (), None, of("web.orders"))
+    assert isinstance(cancelled, Mapped)
+    assert cancelled.mapping.name == "cancellations"
+    draft = json.dumps(PLUGIN_ORDER | {"status": "draft"}).encode()
+    assert decode(draft, (), None, of("plugin.orders")) == Skipped("unknown_type")
+
+
+def test_guests_are_nobody_in_particular() -> None:
+    """A customer number of 0, shared by all guests, must not become an id."""
+    message = json.dumps(PLUGIN_ORDER).encode()
+    made = decode(message, (), None, readme_mappings().of("plugin.orders"))
+    assert isinstance(made, Mapped)
+    planned = made.commands(Context(), 0)
+    assert isinstance(planned, Plan)
+    assert {one.identity.names() for one in planned.commands} == {
+        ("e:ada@shop.dev", "p:+4930901820")
+    }
+
+
+@pytest.mark.parametrize(("rest", "phone"), [("", "left alone"), ("clear = true", None)])
+def test_a_null_is_left_alone_or_clears(rest: str, phone: str | None) -> None:
+    fields = (
+        "customer.id = 'id'\ncustomer.phone = 'p'\ncustomer.address = '{city: c, zip: z}'"
+    )
+    made = outcome(customers(fields, rest), {"id": "1", "p": None, "z": "1"})
+    attributes = made.commands(Context(), 0).commands[0].attributes
+    assert attributes.get("phone_number", "left alone") == phone
+    assert attributes["location"] == {"zip": "1"} | ({"city": None} if rest else {})
+
+
+def test_constants() -> None:
+    toml = customers(
+        "customer.id = 'id'\ncustomer.custom_fields.SubscribeProfile = true\n"
+        "customer.custom_fields.n = 1.5\ncustomer.company = \"'Acme'\""
+    )
+    made = outcome(toml, {"id": "1"})
+    assert isinstance(made.event, CustomerUpdated)
+    assert made.event.customer.company == "Acme"
+    fields = made.event.customer.custom_fields or {}
+    assert {name: bytes(raw) for name, raw in fields.items()} == {
+        "SubscribeProfile": b"true",
+        "n": b"1.5",
+    }
+
+
+CLOUD = {
+    "specversion": "1.0",
+    "type": "their.order",
+    "id": "ce-1",
+    "time": "2026-11-01T10:00:00Z",
+}
+BY_TYPE = orders("").replace('from_topic = "t"', 'from_type = "their.order"')
+
+
+@pytest.mark.parametrize(
+    ("message", "headers"),
+    [
+        ({"type": "their.order", "id": 5}, ()),
+        (CLOUD | {"data": {"id": 5}}, ()),
+        ({"id": 5}, (("ce_type", b"their.order"), ("ce_id", b"ce-1"))),
+    ],
+)
+def test_by_the_messages_own_type(message: object, headers: Headers) -> None:
+    made = outcome(BY_TYPE, message, *headers, topic="any")
+    assert isinstance(made.event, OrderPlaced)
+    assert made.event.order.id == "5"
+    assert made.event.id in {None, "ce-1"}
+
+
+def test_what_is_not_of_the_type_is_read_as_ever() -> None:
+    plain = {"type": "customer.updated", "customer": {"id": "1"}}
+    assert isinstance(outcome(BY_TYPE, plain), CustomerUpdated)
+    assert outcome(BY_TYPE, {"type": "x"}) == Skipped("unknown_type")
+    assert outcome(BY_TYPE, {}).reason == "malformed"
+
+
+def test_attributes_of_a_cloudevent_stand_in_for_what_is_not_mapped() -> None:
+    toml = orders("occurred_at = 'at'").replace(
+        "from_topic", "from_type = 'their.order'\nfrom_topic"
+    )
+    made = outcome(toml, CLOUD | {"data": {"id": 5, "at": "2020-01-01T00:00:00Z"}})
+    assert (made.event.id, made.event.occurred_at) == ("ce-1", "2020-01-01T00:00:00Z")
+    made = outcome(toml, CLOUD | {"data": {"id": 5}})
+    assert made.event.occurred_at == CLOUD["time"]
+
+
+def test_a_mapped_topic_is_read_by_nothing_else() -> None:
+    toml = orders("").replace("[mapping.m.fields]", 'when = "mine"\n[mapping.m.fields]')
+    plain = {"type": "customer.updated", "customer": {"id": "1"}}
+    messages: list[Any] = [plain, {"type": 5}, []]
+    for message in messages:
+        assert outcome(toml, message) == Skipped("unknown_type")
+    assert isinstance(outcome(toml, plain, topic="other"), CustomerUpdated)
+    assert isinstance(outcome(toml, {"type": 5, "mine": 1, "id": 1}), Mapped)
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        (None, False),
+        (False, False),
+        ("", False),
+        ([], False),
+        ({}, False),
+        (0, True),
+        (True, True),
+        ("x", True),
+        ([0], True),
+    ],
+)
+def test_what_counts_as_true(value: object, taken: bool) -> None:
+    toml = orders("").replace("[mapping.m.fields]", 'when = "x"\n[mapping.m.fields]')
+    assert isinstance(outcome(toml, {"id": 1, "x": value}), Mapped) is taken
+
+
+def test_topics_by_regular_expression() -> None:
+    toml = orders("").replace('"t"', "'^shop-\\d+'")
+    assert isinstance(outcome(toml, {"id": 1}, topic="shop-12"), Mapped)
+    assert outcome(toml, {"id": 1}, topic="a-shop-12").reason == "malformed"
+
+
+def test_our_own_records_are_not_mapped() -> None:
+    assert outcome(orders(""), {"id": 1}, ("origin", b"klaviyo")) == Skipped("own_origin")
+
+
+# -- how they fail -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("fields", "message", "path", "expression"),
+    [
+        ("order.number = 'n'", {"n": 5}, "$.order.number", "order.number = n:"),
+        (
+            "order.number = 'upper(n)'",
+            {"n": 5},
+            "$.order.number",
+            ": upper() takes",
+        ),
+        ("order.total = 'n'", {"n": {"x": 1}}, "$.order.total", "order.total = n:"),
+        ("order.total = 'money(n, k)'", {"n": 1, "k": "x"}, "$.order.total", "money("),
+        (
+            "order.lines = 'n'",
+            {"n": [{"id": 7}]},
+            "$.order.lines[0].id",
+            "order.lines = n",
+        ),
+        (
+            "order.lines = 'n[*].{price: p}'",
+            {"n": [{}, {"p": True}]},
+            "$.order.lines[1].price",
+            "order.lines = n[*]",
+        ),
+        ("order.properties.x = '&n'", {}, "$", "yields no JSON"),
+        ("order.discount_codes = 'n'", {"n": "A"}, "$.order.discount_codes", "Expected"),
+        (
+            "order.tax = 'sum(n)'",
+            {"n": ["zz"]},
+            "$.order.tax",
+            "sum() takes array",
+        ),
+        ("order.tax = 'n[::0]'", {"n": [1]}, "$.order.tax", "raised ValueError"),
+    ],
+)
+def test_a_failure_names_the_expression(
+    fields: str, message: dict[str, Any], path: str, expression: str
+) -> None:
+    found = outcome(orders(fields), message | {"id": "zz-secret"})
+    if isinstance(found, Mapped):
+        found = found.commands(Context(), 0)
+    assert isinstance(found, Rejected)
+    assert (found.reason, found.path) == ("mapping_failed", path)
+    assert found.message.startswith("mapping.m")
+    assert expression in found.message
+    assert "secret" not in found.message
+
+
+def test_a_needed_field_that_yields_nothing_is_named() -> None:
+    found = outcome(orders(""), {})
+    assert found.path == "$.order.id"
+    assert "fields.order.id = text(id): it is needed" in found.message
+
+
+def test_a_condition_that_fails_is_named() -> None:
+    found = outcome(customers("customer.id = 'id'", "when = 'length(x)'"), {"x": 5})
+    assert (found.reason, found.path) == ("mapping_failed", "$")
+    assert "mapping.m.when = length(x)" in found.message
+
+
+def test_nobody_is_not_the_mappings_fault() -> None:
+    made = outcome(customers("customer.email = 'mail'"), {"mail": ""})
+    assert made.commands(Context(), 0).reason == "no_identifier"
+
+
+@pytest.mark.parametrize("value", [b"{", b"\xff", b'{"a":' * 9_999, b"", b"\x00\x00"])
+def test_what_is_no_json_is_malformed(value: bytes) -> None:
+    found = decode(value, (), None, mappings(orders("")).of("t"))
+    assert isinstance(found, Rejected)
+    assert found.reason == "malformed"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner)
+    ),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    shape=st.sampled_from(
+        [
+            ("web.orders", WEB_ORDER),
+            ("web.orders", WEB_CANCELLED),
+            ("plugin.orders", PLUGIN_ORDER),
+            ("crm.public.customers", change("u", ROW, ROW)),
+        ]
+    ),
+    data=st.data(),
+)
+def test_no_message_raises(
+    shape: tuple[str, dict[str, Any]], data: st.DataObject
+) -> None:
+    """Real messages with anything in place of anything, through the README's mappings."""
+    topic, message = json.loads(json.dumps(shape))
+    place = message
+    key = data.draw(st.sampled_from(sorted(place)))
+    while isinstance(place[key], dict) and place[key] and data.draw(st.booleans()):
+        place = place[key]
+        key = data.draw(st.sampled_from(sorted(place)))
+    place[key] = data.draw(JSON)
+    made = decode(json.dumps(message).encode(), (), None, readme_mappings().of(topic))
+    if isinstance(made, Mapped):
+        planned = made.commands(Context(default_country="US"), 0)
+        assert isinstance(planned, Plan | Skipped | Rejected)
+    else:
+        assert isinstance(made, Skipped | Rejected)
+
+
+# -- functions ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "document", "expected"),
+    [
+        ("text(@)", None, None),
+        ("text(@)", 7, "7"),
+        ("text(@)", 7.5, "7.5"),
+        ("text(@)", "x", "x"),
+        ("text(@)", True, "true"),
+        ("text(@)", {"ä": [1]}, '{"ä":[1]}'),
+        ("upper(@)", "eur", "EUR"),
+        ("lower(@)", None, None),
+        ("join(' ', @)", ["a", None, 5], "a 5"),
+        ("join(' ', @)", [None], None),
+        ("join(' ', @)", None, None),
+        ("money(@)", 3550, "35.50"),
+        ("money(@)", "-5", "-0.05"),
+        ("money(@)", None, None),
+        ("money(@)", "n/a", "n/a"),
+        ("money(@, `0`)", 3550, "3550"),
+        ("money(@, `6`)", 35_500_001, "35.500001"),
+        ("money(@)", 9_007_199_254_740_993, "90071992547409.93"),
+        ("money(@)", "1e999999", "1e999999"),
+        ("time(@)", 1793527200000, "2026-11-01T10:00:00Z"),
+        ("time(@)", 1793527200123, "2026-11-01T10:00:00.123000Z"),
+        ("time(@, 's')", "1793527200", "2026-11-01T10:00:00Z"),
+        ("time(@, 'us')", 1793527200000000, "2026-11-01T10:00:00Z"),
+        ("time(@, 'days')", -1, "1969-12-31T00:00:00Z"),
+        ("time(@)", "2026-11-01T10:00:00Z", "2026-11-01T10:00:00Z"),
+        ("time(@)", 10**20, "100000000000000000000"),
+        ("time(@)", None, None),
+        ("phone(@, 'US')", "(202) 555-0123", "+12025550123"),
+        ("phone(@)", "+12025550123", "+12025550123"),
+        ("phone(@, x)", "junk", "junk"),
+        ("phone(@)", None, None),
+        ("sort(@)", [2, 1], [1, 2]),
+    ],
+)
+def test_functions(expression: str, document: object, expected: object) -> None:
+    assert Expression(expression)(document) == expected
+
+
+def test_the_readme_names_every_function_of_ours() -> None:
+    ours = {name.removeprefix("_func_") for name in vars(Functions) if "_func_" in name}
+    section = README.read_text(encoding="utf-8").partition("## Your own messages")[2]
+    assert ours == {
+        name
+        for name in re.findall(r"`(\w+)\(", section.partition("\n## ")[0])
+        if name in ours
+    }
