@@ -120,7 +120,7 @@ class Audit:
     # -- choose and wait ------------------------------------------------------------
 
     def _gap(self) -> int:
-        """Items until the next sample, `sample` on average; random: traffic has rhythms."""
+        """Items until the next sample; random, as what comes may have a rhythm."""
         return 1 + int(self._chance() * (2 * self._sample - 1)) if self._sample else 0
 
     def _take(self, item: Item) -> None:
@@ -219,8 +219,9 @@ class Audit:
     async def _event(self, sent: dict[str, Any], profile: str) -> _Finding | held.Unread:
         """The event of the profile that comes closest to what was sent.
 
-        It is known by its metric, its second and, where Klaviyo shows it, by its
-        unique_id, which then stands in the property `$event_id`.
+        It is known by its metric, its second and its unique_id, which is shown as the
+        property `$event_id` ("Events API overview"); the newest documents do not name it,
+        so where it is absent the properties decide.
         """
         attributes = sent["data"]["attributes"]
         at = datetime.fromisoformat(attributes["time"])
