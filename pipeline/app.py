@@ -19,6 +19,7 @@ import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
+from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
@@ -127,6 +128,13 @@ class App:
                     metrics,
                 ),
                 flood=Flood(settings.deliver.malformed_limit, health),
+                audit=Audit(
+                    client,
+                    settings.audit.sample,
+                    random.Random().random,  # noqa: S311  which ones, not a secret
+                    metrics,
+                    SYSTEM,
+                ),
                 connections=settings.throttle.concurrent_connections,
                 health=health,
                 metrics=metrics,

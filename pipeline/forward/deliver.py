@@ -94,6 +94,7 @@ class Deliver:
             permit = None  # a repaired command is a new call
             attempts += answer.attempts
             if isinstance(answer, Accepted):
+                item.command = command  # what Klaviyo took
                 return DELIVERED
             # What was coalesced is taken apart first: the value that is refused may have
             # come after a good one of the same field.

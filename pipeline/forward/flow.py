@@ -2,6 +2,7 @@ r"""What happens to a message, on one page.
 
     source -> plan -> lanes -> batch -> deliver -> checkpoint
                  \___________________________\-> dead letters -> checkpoint
+                                               \-> audit, of a few, later
 
 A record gets a ticket when it is read and keeps it until it has ended as delivered,
 skipped or dead-lettered; the checkpoint commits only below the first open ticket.
@@ -16,6 +17,7 @@ from typing import Final
 import structlog
 
 from pipeline.clock import Clock
+from pipeline.forward.audit import Audit
 from pipeline.forward.batch import Batcher, Route
 from pipeline.forward.checkpoint import Checkpoint
 from pipeline.forward.dead_letters import DeadLetters
@@ -34,6 +36,7 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records import (
     DELIVERED,
     Dead,
+    Delivered,
     Item,
     Outcome,
     Partition,
@@ -85,6 +88,7 @@ class Flow:
         dead_letters: DeadLetters,
         imports: Imports | None,
         flood: Flood,
+        audit: Audit,
         connections: int,
         health: Health,
         metrics: Metrics,
@@ -96,6 +100,7 @@ class Flow:
         self._imports = imports
         self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
+        self._audit = audit
         self._health = health
         self._metrics = metrics
         self.checkpoint = Checkpoint()
@@ -120,6 +125,7 @@ class Flow:
         self._source = source
         reader = asyncio.create_task(self._read(stop))
         tasks = [reader, asyncio.create_task(self._commit_often())]
+        tasks.append(asyncio.create_task(self._audit.run()))
         served = self._deliver.served
         tasks += [
             asyncio.create_task(
@@ -203,6 +209,8 @@ class Flow:
         return again
 
     def _settle(self, item: Item, outcome: Outcome) -> None:
+        if isinstance(outcome, Delivered):
+            self._audit.delivered(item)
         for ticket, _ in item.parts:
             if ticket.settle(outcome):
                 self._end(ticket, ticket.outcome)
@@ -263,6 +271,7 @@ class Flow:
             self._lanes.clear()
             self._held.clear()
             self._unread.clear()
+            self._audit.revoked()
             self.checkpoint.revoke()
 
     async def _drain(self, budget: float) -> None:

@@ -5,12 +5,14 @@ The paths have no trailing slash: redirects are not followed.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from pipeline.klaviyo import held
 from pipeline.klaviyo.limits import Limits, Permit
 from pipeline.klaviyo.retry import Fault
 from pipeline.klaviyo.revision import Stage
@@ -26,6 +28,7 @@ PROBE: Final = 15.0  # s that `check` waits for Klaviyo at most
 _OK: Final = frozenset({200})
 _OK_OR_CREATED: Final = frozenset({200, 201})
 _TAKEN: Final = frozenset({202})
+PAGES: Final = 10  # of 200 events each; more of one customer in one second is no order
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -268,6 +271,43 @@ class Client:
             # Only the query is theirs: no link leads us to another host or path.
             query = urlsplit(page.links.next).query if page.links.next else None
         return pointers
+
+    async def profile(self, kind: str, value: str) -> held.Profile | held.Unread | None:
+        """Return who has that external_id, email or phone_number; one attempt.
+
+        It halts nothing: the scope profiles:read is for the audit alone.
+        """
+        path = held.profiles_path(kind, value)
+        attempt = await self._session.once(
+            Call("get_profiles", "GET", path, _OK, proof=held.PROFILES)
+        )
+        if attempt.kind != "accepted" or attempt.answer is None:
+            return held.Unread(attempt.kind)
+        found = held.PROFILES.decode(attempt.answer.body).data
+        return found[0] if found else None
+
+    async def events(
+        self, profile: str, at: datetime
+    ) -> Sequence[held.Event] | held.Unread:
+        """Return the events of a profile (Klaviyo's id) in the second of `at`.
+
+        One attempt a page, which halts nothing: the scope events:read is for the audit
+        alone.
+        """
+        found: list[held.Event] = []
+        cursor = ""
+        for _ in range(PAGES):
+            path = held.events_path(profile, at, cursor)
+            attempt = await self._session.once(
+                Call("get_events", "GET", path, _OK, proof=held.EVENTS)
+            )
+            if attempt.kind != "accepted" or attempt.answer is None:
+                return held.Unread(attempt.kind)
+            page = held.EVENTS.decode(attempt.answer.body)
+            found += page.events()
+            if not (cursor := page.following()):
+                return found
+        return held.Unread("too_large")
 
     async def probe(self, within: float = PROBE) -> Findings:
         """Look once, for `within` s at most, at credential, revision and quota."""

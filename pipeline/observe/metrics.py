@@ -124,6 +124,18 @@ class Metrics:
             "1 for the revision Klaviyo really serves.",
             "revision",
         )
+        # -- the audit -------------------------------------------------------------------
+        self.audits = counter(
+            "audits_total",
+            "Accepted items looked after: held, mismatch, overtaken by a later change, "
+            "unread when Klaviyo did not show them, crowded when too many waited.",
+            "result",
+        )
+        self.audit_mismatches = counter(
+            "audit_mismatches_total",
+            "Accepted, yet not held by Klaviyo; the log says where. Any growth: bad.",
+            "operation",
+        )
         # -- progress and bounds ---------------------------------------------------------
         self.consumer_lag = gauge(
             "consumer_lag",

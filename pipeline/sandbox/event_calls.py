@@ -220,6 +220,9 @@ def _process(state: State, person: Json, events: list[_Ready], now: float) -> No
     if profile is None or not events:
         return
     for event in events:
+        if event.unique_id in state.settings.lost_events:
+            state.lose("lost_event", unique_id=event.unique_id)
+            continue
         metric = state.events.metric(event.metric, now)
         state.events.add(
             Event(

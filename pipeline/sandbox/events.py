@@ -64,9 +64,13 @@ class Event(msgspec.Struct, gc=False):
     backfill: bool = False
 
     def shown(self) -> Json:
-        """Return event_properties as they are read: 0, null and "" count as not set."""
+        """Return event_properties as they are read: 0, null and "" count as not set.
+
+        The unique_id stands in them as `$event_id` (Klaviyo, "Events API overview").
+        """
         held = orjson.loads(self.properties)
         shown = {k: v for k, v in held.items() if v not in (0, None, "") or v is False}
+        shown["$event_id"] = self.unique_id
         if self.value:
             shown["$value"] = self.value
             if self.currency:

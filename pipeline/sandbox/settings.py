@@ -34,6 +34,7 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     sms_enabled: bool = True  # off: a phone number alone does not identify a profile
     opt_in: Literal["single_opt_in", "double_opt_in"] = "single_opt_in"  # the default
     failing_rows: list[str] = []  # identifiers whose rows fail in a bulk import
+    lost_events: list[str] = []  # unique_ids that are accepted and then not recorded
     lower_bound_margin: Seconds = 3.0  # a filter bound nearer to now than this is 400
 
     # Delays

@@ -21,6 +21,7 @@ from pipeline.clock import SYSTEM, Clock
 from pipeline.errors import SettingsError
 from pipeline.settings.secrets import Secrets
 from pipeline.settings.sections import (
+    Audit,
     Deletes,
     Deliver,
     Events,
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     profile: Profile = Profile()
     deliver: Deliver = Deliver()
     deletes: Deletes = Deletes()
+    audit: Audit = Audit()
     http: Http = Http()
     log: Log = Log()
     mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value

@@ -38,6 +38,7 @@ from pipeline.settings.values import (
 
 __all__ = [
     "DEFAULT_REVISION",
+    "Audit",
     "Deletes",
     "Deliver",
     "Events",
@@ -367,6 +368,17 @@ class Deletes(Section):
 
     policy: Annotated[Literal["ignore"], BeforeValidator(lower)] = Field(
         default="ignore", description="`customer.deleted` and tombstones: ignore."
+    )
+
+
+class Audit(Section):
+    """Looking after what Klaviyo accepted."""
+
+    sample: Annotated[int, BeforeValidator(not_bool)] = Field(
+        default=10_000,
+        ge=0,
+        description="One of so many accepted events and profiles is read back later and "
+        "compared; 0 is none.",
     )
 
 

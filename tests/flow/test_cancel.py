@@ -12,6 +12,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
@@ -166,6 +167,7 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         imports=None,
         dead_letters=DeadLetters(world, "dead", "test", health, metrics),
         flood=Flood(100, health),
+        audit=Audit(world, 0, lambda: 0.0, metrics, clock),
         connections=2,
         health=health,
         metrics=metrics,

@@ -2,10 +2,12 @@
 
 import asyncio
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import msgspec
 import pytest
 
+from pipeline.klaviyo import held
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Account, Findings, Standing
 from pipeline.klaviyo.session import Refused
@@ -29,6 +31,54 @@ async def test_each_method_has_its_endpoint() -> None:
             "create_or_update_profile",
             "get_accounts",
         }
+
+
+@virtual
+async def test_reads_are_encoded_once_and_followed_through_their_pages() -> None:
+    def page(cursor: str | None) -> Reply:
+        following = f"https://a.klaviyo.com/api/events?page%5Bcursor%5D={cursor}"
+        event = {
+            "id": f"E-{cursor}",
+            "attributes": {"event_properties": None},
+            "relationships": {"metric": {"data": {"type": "metric", "id": "M"}}},
+        }
+        document = {
+            "data": [event],
+            "included": [{"id": "M", "attributes": {"name": "Placed Order"}}],
+            "links": {"next": cursor and following},
+        }
+        return Reply(200, msgspec.json.encode(document))
+
+    empty = Reply(200, b'{"data":[]}')
+    async with Rig(empty, page("a%2Bb"), page(None)) as rig:
+        assert await rig.client.profile("email", "a+b@shop.dev") is None
+        at = datetime.fromisoformat("2026-11-01T01:00:00.9+02:00")
+        assert await rig.client.events("01J", at) == [
+            held.Event("E-a%2Bb", "Placed Order", {}),
+            held.Event("E-None", "Placed Order", {}),
+        ]
+        events = (
+            "/api/events?filter=equals%28profile_id%2C%2201J%22%29%2C"
+            "greater-or-equal%28datetime%2C2026-10-31T23%3A00%3A00Z%29%2C"
+            "less-than%28datetime%2C2026-10-31T23%3A00%3A01Z%29"
+            "&include=metric&sort=datetime"
+        )
+        assert [seen.path for seen in rig.seen] == [
+            "/api/profiles?filter=equals%28email%2C%22a%2Bb%40shop.dev%22%29",
+            events,
+            f"{events}&page%5Bcursor%5D=a%2Bb",
+        ]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 500])
+@virtual
+async def test_a_read_that_fails_halts_nothing_and_is_not_repeated(status: int) -> None:
+    async with Rig(document(status=status), document(status=status)) as rig:
+        at = datetime(2026, 11, 1, tzinfo=UTC)
+        assert isinstance(await rig.client.profile("email", "a@b.dev"), held.Unread)
+        assert isinstance(await rig.client.events("01J", at), held.Unread)
+        assert len(rig.seen) == 2
+        assert not rig.health.halted
 
 
 @virtual

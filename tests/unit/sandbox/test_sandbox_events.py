@@ -64,6 +64,7 @@ async def test_an_event_is_accepted_without_a_word(ask: Ask) -> None:
     # 0 counts as not set, the value is read as $value.
     assert shown["attributes"]["event_properties"] == {
         "OrderId": "O-1",
+        "$event_id": "O-1",
         "$value": 35.5,
         "$value_currency": "USD",
     }
@@ -164,6 +165,14 @@ async def test_test_domains_are_accepted_and_dropped(ask: Ask, sandbox: Sandbox)
     assert (await ask("POST", EVENTS, event({"email": "x@example.com"})))[0] == 202
     assert await recorded(ask) == []
     assert [loss["reason"] for loss in sandbox.state.losses] == ["test_domain"]
+
+
+async def test_chosen_events_are_accepted_and_lost(ask: Ask, sandbox: Sandbox) -> None:
+    assert (await ask("PUT", "/sandbox/settings", {"lost_events": ["O-1"]}))[0] == 200
+    for unique_id in ("O-1", "O-2"):
+        assert (await ask("POST", EVENTS, event(unique_id=unique_id)))[0] == 202
+    assert [found["unique_id"] for found in await recorded(ask)] == ["O-2"]
+    assert [loss["reason"] for loss in sandbox.state.losses] == ["lost_event"]
 
 
 async def test_a_bad_phone_counts_only_without_an_email(
