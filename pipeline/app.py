@@ -41,7 +41,7 @@ from pipeline.records import Partition
 from pipeline.settings import Settings
 from schemas import event as schema
 
-__all__ = ["App", "connect", "run"]
+__all__ = ["App", "connect", "context", "forward", "run"]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
@@ -97,23 +97,15 @@ class App:
             # One harmless call before the first record: a bad key halts before anything
             # is read, and the answer says which revision's bodies to speak.
             await client.accounts()
-            flow = Flow(
-                planner=Planner(_context(settings)),
-                client=client,
-                deliver=Deliver(client, metrics, settings.profile.identity_conflict),
-                dead_letters=DeadLetters(
-                    producer,
-                    settings.topics.dead_letters,
-                    settings.subscription.name,
-                    health,
-                    metrics,
-                ),
-                flood=Flood(settings.deliver.malformed_limit, health),
-                connections=settings.throttle.concurrent_connections,
-                health=health,
-                metrics=metrics,
-                clock=SYSTEM,
+            letters = DeadLetters(
+                producer,
+                settings.topics.dead_letters,
+                settings.subscription.name,
+                health,
+                metrics,
             )
+            planner = Planner(context(settings))
+            flow = forward(settings, client, planner, letters, health, metrics)
             share = Share(settings.throttle.quota_share, client.set_share)
 
             def assigned(partitions: Collection[Partition]) -> None:
@@ -198,11 +190,35 @@ async def connect(
         yield Client(session, limits)
 
 
-def _context(settings: Settings) -> schema.Context:
+def forward(
+    settings: Settings,
+    client: Client,
+    planner: Planner,
+    dead_letters: DeadLetters,
+    health: Health,
+    metrics: Metrics,
+) -> Flow:
+    """Join the stages of the forward direction, as the settings say."""
+    return Flow(
+        planner=planner,
+        client=client,
+        deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+        dead_letters=dead_letters,
+        flood=Flood(settings.deliver.malformed_limit, health),
+        connections=settings.throttle.concurrent_connections,
+        health=health,
+        metrics=metrics,
+        clock=SYSTEM,
+    )
+
+
+def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
+    """Give what commands depend on beside the record."""
     return schema.Context(
         metrics=schema.Metrics(**settings.events.model_dump()),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
+        backfill=backfill,
     )
 
 

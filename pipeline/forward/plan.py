@@ -2,6 +2,7 @@
 
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
+from schemas.commands import Command, CreateEvent, UpsertProfile
 from schemas.event import Context, Event, Plan, Rejected
 
 __all__ = ["Planner"]
@@ -36,4 +37,23 @@ class Planner:
                 message=planned.message,
                 pointer=planned.path,
             )
+        if isinstance(planned, Plan) and self._context.backfill:
+            return _history(planned)
         return planned
+
+
+def _history(plan: Plan) -> Plan:
+    """The plan without anything a customer could notice: no flow, no consent.
+
+    Here and not in the event types, so that none can forget it.
+    """
+    kept: list[Command] = []
+    for command in plan.commands:
+        match command:
+            case CreateEvent():
+                command.backfill = True
+                kept.append(command)
+            case UpsertProfile():
+                kept.append(command)
+            # whatever else there is subscribes, unsubscribes or moves between lists
+    return Plan(kept, plan.skipped, plan.degraded)

@@ -10,7 +10,7 @@ out and nothing is committed.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiokafka.errors import (
@@ -29,10 +29,31 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition, Record
 from pipeline.settings import Kafka
 
-__all__ = ["REVOKE_BUDGET", "Consumer"]
+__all__ = ["REVOKE_BUDGET", "Consumer", "Reader"]
 
 COMMIT_LIMIT: Final = 3.0  # s; a commit takes 6-8 ms when all is well
 REST: Final = 1.0  # s before a partition that could not be read is tried again
+
+
+class Reader(Protocol):
+    """What the flow asks of whoever hands it records; see `Consumer`."""
+
+    async def poll(
+        self,
+        partitions: Collection[Partition],
+        max_records: int,
+        timeout: float,  # noqa: ASYNC109
+    ) -> list[Record]:
+        """Get the next records of these partitions."""
+        ...
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> bool:
+        """All below these offsets has ended; false to be told again later."""
+        ...
+
+    def highwater(self, partition: Partition) -> int | None:
+        """Offset the next record of the partition will get, once it is known."""
+        ...
 
 
 class Consumer:
