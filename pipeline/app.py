@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Final
@@ -41,7 +41,7 @@ from pipeline.records import Partition
 from pipeline.settings import Settings
 from schemas import event as schema
 
-__all__ = ["App", "connect", "context", "forward", "run"]
+__all__ = ["App", "connect", "context", "forward", "run", "stop_on_signal"]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
@@ -155,9 +155,15 @@ class App:
 
 @asynccontextmanager
 async def connect(
-    settings: Settings, health: Health, metrics: Metrics
+    settings: Settings,
+    health: Health,
+    metrics: Metrics,
+    wrapped: Callable[[Session], Session] | None = None,
 ) -> AsyncIterator[Client]:
-    """Open the way to Klaviyo that the settings describe; leaving the block closes it."""
+    """Open the way to Klaviyo that the settings describe; leaving the block closes it.
+
+    `wrapped` may put something of its own between the client and the session.
+    """
     throttle = settings.throttle
     ceiling = (
         Ceiling(throttle.limit, throttle.seconds)
@@ -187,7 +193,7 @@ async def connect(
         chance=chance,
     )
     async with session:
-        yield Client(session, limits)
+        yield Client(wrapped(session) if wrapped else session, limits)
 
 
 def forward(
@@ -228,6 +234,11 @@ def run(settings: Settings) -> None:
 
 
 async def _until_signal(settings: Settings) -> None:
+    await App(settings).run(stop_on_signal())
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set; a second one ends the process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -239,4 +250,4 @@ async def _until_signal(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    await App(settings).run(stop)
+    return stop

@@ -148,13 +148,16 @@ class Client:
         """Read these without joining the group; `seek` says from where."""
         self._consumer.assign([TopicPartition(*each) for each in partitions])
 
-    async def moments(self, times: Mapping[Partition, int]) -> dict[Partition, int | None]:
+    async def moments(
+        self, times: Mapping[Partition, int]
+    ) -> dict[Partition, int | None]:
         """Ask for the first offset written at these times (ms) or later, None if none."""
         found = await self._consumer.offsets_for_times(
             {TopicPartition(*each): at for each, at in times.items()}
         )
         return {
-            each: found[tp].offset if (tp := TopicPartition(*each)) in found and found[tp]
+            each: found[tp].offset
+            if (tp := TopicPartition(*each)) in found and found[tp]
             else None
             for each in times
         }
