@@ -10,7 +10,6 @@ from pipeline.cli.again import again
 from pipeline.cli.options import Options
 from pipeline.cli.output import table
 from pipeline.errors import SettingsError
-from pipeline.records import DeadReason
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
     from pipeline.replay.job import Job, Summary
@@ -18,12 +17,29 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
 
 __all__ = ["dead_letters"]
 
+
+def _known(reason: str | None) -> str | None:
+    from typing import get_args  # noqa: PLC0415
+
+    from pipeline.records import DeadReason  # noqa: PLC0415  slow to import
+
+    if reason is not None and reason not in get_args(DeadReason):
+        raise SettingsError(
+            f"No dead letter has the reason {reason}. The reasons there are: "
+            f"{', '.join(get_args(DeadReason))}."
+        )
+    return reason
+
+
 dead_letters = typer.Typer(
     name="dead-letters",
     help="Look at dead letters, send them again, put them away.",
     no_args_is_help=True,
 )
-Reason = Annotated[DeadReason | None, typer.Option(help="Letters with this reason.")]
+Reason = Annotated[
+    str | None,
+    typer.Option(metavar="R", callback=_known, help="Letters with this reason."),
+]
 Name = Annotated[
     str | None, typer.Argument(metavar="[ID]", help="One letter, as PARTITION:OFFSET.")
 ]

@@ -91,7 +91,7 @@ def _sources(topics: "dict[str, Topic | None]") -> list[Finding]:
 
 
 def _source(name: str, topic: "Topic") -> Finding:
-    """A topic that is read: does it hold what an outage leaves undelivered?"""
+    """Look at a topic that is read: does it hold what an outage leaves undelivered."""
     what, text = f"topic {name}", f"read, {topic.partitions} partitions"
     retention = topic.retention_ms
     if "compact" in (topic.cleanup_policy or ""):
