@@ -37,7 +37,7 @@ from pipeline.replay.account import Account
 from pipeline.replay.letters import Again, Marks, OpenLetters, Originals
 from pipeline.replay.reader import Selected, Settled
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
-from pipeline.replay.spans import Asked, partitions, spans
+from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.settings import Settings
 from schemas.klaviyo import BACKFILL_SINCE
 
@@ -155,7 +155,7 @@ class Job:
             account = Account(state, name)
             done: dict[Partition, int] = {}
             if (before := await account.load()) is not None:
-                found, done = before
+                found, done = await self._still_there(account, *before)
                 self.summary.resumed = True
             else:
                 account.begin(found)
@@ -220,6 +220,29 @@ class Job:
         return found
 
     # -- how it is done ------------------------------------------------------------------
+
+    async def _still_there(
+        self,
+        account: Account,
+        found: Mapping[Partition, Span],
+        done: dict[Partition, int],
+    ) -> tuple[dict[Partition, Span], dict[Partition, int]]:
+        """Cut off what was sent and deleted since; what was not sent is a loss to say."""
+        bounds, _ = await look(self._kafka, found)
+        for (topic, number), span in found.items():
+            begin = bounds[topic, number].beginning
+            if done.get((topic, number), span.at) < min(begin, span.to):
+                await account.finished()
+                raise Cut(
+                    f"The interrupted call cannot go on: retention has deleted "
+                    f"{topic}-{number} up to offset {begin}. Call again to begin anew, "
+                    "with what is left."
+                )
+        left = {
+            each: Span(min(max(span.at, bounds[each].beginning), span.to), span.to)
+            for each, span in found.items()
+        }
+        return left, done
 
     async def _newest_wins(self, after: Mapping[Partition, int]) -> None:
         """Send the profile changes that came later for the same customers (G3).

@@ -289,8 +289,8 @@ async def test_letters_interrupted_anywhere_are_all_sent_in_the_end(rig: Rig) ->
     for number in range(count):
         made = order(f"O-{number}", f"C-{number % 50}")
         told = {"topic": rig.orders, "partition": "0", "offset": str(number)}
-        headers = [(f"__connect.errors.{name}", text) for name, text in told.items()]
-        headers.append(("klaviyo.reason", "refused"))
+        headers: dict[str, str | bytes | None] = {"klaviyo.reason": "refused"}
+        headers |= {f"__connect.errors.{name}": text for name, text in told.items()}
         producer.produce(rig.dead_letters, made.value, made.key, headers=headers)
         producer.poll(0)
     assert producer.flush(30) == 0
@@ -304,3 +304,22 @@ async def test_letters_interrupted_anywhere_are_all_sent_in_the_end(rig: Rig) ->
     assert held(rig) == before
     listed = await call(rig, "dead-letters", "list")
     assert listed.out.splitlines()[1].split() == ["refused", "0", str(count), "0"]
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(90)
+async def test_an_interrupted_call_that_retention_overtook_says_so_once(rig: Rig) -> None:
+    made = [named(number, f"C-{number}") for number in range(400)]
+    await rig.send(Made(each.topic, b"one partition", each.value) for each in made)
+    rig.fault(fault("/api/profile-import", kind="delay", seconds=0.2))
+    arguments = ("replay", "--topic", rig.customers)
+    assert (await interrupted(rig, signal.SIGINT, 60, *arguments)).code == 1
+    rig.sandbox.faults.clear()
+    number = await partition_of(rig, rig.customers, b"one partition")
+    admin = AdminClient({"bootstrap.servers": rig.bootstrap})
+    place = TopicPartition(rig.customers, number, 300)
+    next(iter(admin.delete_records([place]).values())).result(20)
+    ended = await call(rig, *arguments)
+    assert ended.code == 1
+    assert "up to offset 300. Call again to begin anew" in ended.err
+    assert (await call(rig, *arguments)).out.startswith("100 records")
