@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib.metadata import version
 from typing import Final
@@ -31,8 +31,8 @@ from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
 from pipeline.kafka.producer import Producer
-from pipeline.kafka.state import State
 from pipeline.kafka.schema_registry import SchemaRegistry
+from pipeline.kafka.state import State
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.jobs import Jobs
@@ -47,7 +47,15 @@ from pipeline.records import Partition
 from pipeline.settings import Settings
 from schemas import event as schema
 
-__all__ = ["App", "connect", "planning", "run"]
+__all__ = [
+    "App",
+    "connect",
+    "context",
+    "forward",
+    "planning",
+    "run",
+    "stop_on_signal",
+]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
@@ -115,30 +123,21 @@ class App:
             if settings.schema_registry.url:
                 registry = SchemaRegistry(settings.schema_registry, health)
                 stack.push_async_callback(registry.close)
-            flow = Flow(
-                planner=planning(settings, registry),
-                client=client,
-                deliver=Deliver(client, metrics, settings.profile.identity_conflict),
-                imports=Imports(client, Jobs(client, SYSTEM), ledger, health),
-                dead_letters=DeadLetters(
-                    producer,
-                    settings.topics.dead_letters,
-                    settings.subscription.name,
-                    health,
-                    metrics,
-                ),
-                flood=Flood(settings.deliver.malformed_limit, health),
-                audit=Audit(
-                    client,
-                    settings.audit.sample,
-                    random.Random().random,  # noqa: S311  which ones, not a secret
-                    metrics,
-                    SYSTEM,
-                ),
-                connections=settings.throttle.concurrent_connections,
-                health=health,
-                metrics=metrics,
-                clock=SYSTEM,
+            letters = DeadLetters(
+                producer,
+                settings.topics.dead_letters,
+                settings.subscription.name,
+                health,
+                metrics,
+            )
+            flow = forward(
+                settings,
+                client,
+                planning(settings, registry),
+                letters,
+                health,
+                metrics,
+                Imports(client, Jobs(client, SYSTEM), ledger, health),
             )
             share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -189,9 +188,15 @@ class App:
 
 @asynccontextmanager
 async def connect(
-    settings: Settings, health: Health, metrics: Metrics
+    settings: Settings,
+    health: Health,
+    metrics: Metrics,
+    wrapped: Callable[[Session], Session] | None = None,
 ) -> AsyncIterator[Client]:
-    """Open the way to Klaviyo that the settings describe; leaving the block closes it."""
+    """Open the way to Klaviyo that the settings describe; leaving the block closes it.
+
+    `wrapped` may put something of its own between the client and the session.
+    """
     throttle = settings.throttle
     ceiling = (
         Ceiling(throttle.limit, throttle.seconds)
@@ -221,17 +226,58 @@ async def connect(
         chance=chance,
     )
     async with session:
-        yield Client(session, limits)
+        yield Client(wrapped(session) if wrapped else session, limits)
 
 
-def planning(settings: Settings, registry: SchemaRegistry | None = None) -> Planner:
+def planning(
+    settings: Settings, registry: SchemaRegistry | None = None, *, backfill: bool = False
+) -> Planner:
     """Build what turns records into commands."""
-    context = schema.Context(
+    return Planner(context(settings, backfill=backfill), settings.mapping, registry)
+
+
+def forward(
+    settings: Settings,
+    client: Client,
+    planner: Planner,
+    dead_letters: DeadLetters,
+    health: Health,
+    metrics: Metrics,
+    imports: Imports | None = None,
+) -> Flow:
+    """Join the stages of the forward direction, as the settings say.
+
+    Without `imports` no profile goes by bulk.
+    """
+    return Flow(
+        planner=planner,
+        client=client,
+        deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+        imports=imports,
+        dead_letters=dead_letters,
+        flood=Flood(settings.deliver.malformed_limit, health),
+        audit=Audit(
+            client,
+            settings.audit.sample,
+            random.Random().random,  # noqa: S311  which ones, not a secret
+            metrics,
+            SYSTEM,
+        ),
+        connections=settings.throttle.concurrent_connections,
+        health=health,
+        metrics=metrics,
+        clock=SYSTEM,
+    )
+
+
+def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
+    """Give what commands depend on beside the record."""
+    return schema.Context(
         metrics=schema.Metrics(**settings.events.model_dump()),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
+        backfill=backfill,
     )
-    return Planner(context, settings.mapping, registry)
 
 
 def run(settings: Settings) -> None:
@@ -240,6 +286,11 @@ def run(settings: Settings) -> None:
 
 
 async def _until_signal(settings: Settings) -> None:
+    await App(settings).run(stop_on_signal())
+
+
+def stop_on_signal() -> asyncio.Event:
+    """Give an event that SIGTERM and SIGINT set; a second one ends the process."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -251,4 +302,4 @@ async def _until_signal(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    await App(settings).run(stop)
+    return stop

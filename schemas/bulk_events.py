@@ -56,6 +56,7 @@ class _Attributes(msgspec.Struct, omit_defaults=True, gc=False):
     metric: msgspec.Struct
     value: Raw | None = None
     value_currency: str | None = None
+    backfill: bool = False  # of the row; the entry's own flag is left out
 
 
 class _Row(msgspec.Struct, tag_field="type", tag="event", gc=False):
@@ -103,6 +104,7 @@ def row(command: CreateEvent) -> bytes:
                 metric(command.metric),
                 command.value,
                 command.currency,
+                command.backfill,
             )
         )
     )

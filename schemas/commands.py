@@ -108,6 +108,7 @@ class CreateEvent(msgspec.Struct, gc=False):
     profile: dict[str, str]
     value: msgspec.Raw | None = None
     currency: str | None = None
+    backfill: bool = False  # recorded without triggering flows: nobody gets a message
 
 
 Command: TypeAlias = UpsertProfile | CreateEvent

@@ -103,6 +103,7 @@ class Context(msgspec.Struct, frozen=True):
     metrics: Metrics = Metrics()
     default_country: str | None = None  # ISO 3166-1 alpha-2; profile.default_country
     generate_events: bool = True  # klaviyo.generate_events
+    backfill: bool = False  # history: no flow fires, no message goes to a customer
 
 
 class Plan(msgspec.Struct):

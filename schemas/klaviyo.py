@@ -14,6 +14,7 @@ from schemas.commands import CreateEvent, Identity, UpsertProfile
 from schemas.refusal import without
 
 __all__ = [
+    "BACKFILL_SINCE",
     "OLDEST_SPOKEN",
     "event",
     "identifiers",
@@ -25,6 +26,9 @@ __all__ = [
 
 # The first revision with POST /api/profile-import; Klaviyo serves none older any more.
 OLDEST_SPOKEN: Final = "2024-02-15"
+# The first revision whose events have `backfill`, single and in bulk alike. It is written
+# only when it is true, and then always: an older one refuses it rather than mail people.
+BACKFILL_SINCE: Final = "2026-04-15"
 
 
 class _Since(NamedTuple):
@@ -62,6 +66,7 @@ class _EventAttributes(msgspec.Struct, omit_defaults=True, gc=False):
     profile: _Data
     value: Raw | None = None
     value_currency: str | None = None
+    backfill: bool = False
 
 
 class _Event(msgspec.Struct, tag_field="type", tag="event", gc=False):
@@ -102,6 +107,7 @@ def event(command: CreateEvent, revision: str) -> bytes:  # noqa: ARG001  all kn
         _Data(person),
         command.value,
         command.currency,
+        command.backfill,
     )
     return _ENCODER.encode(_Data(_Event(attributes)))
 

@@ -11,18 +11,23 @@ from typing import Annotated, Final
 import typer
 
 from pipeline.cli.check import check
+from pipeline.cli.dead_letters import dead_letters
 from pipeline.cli.demo import demo
 from pipeline.cli.options import Options
 from pipeline.cli.output import complain, quiet_end
+from pipeline.cli.replay import backfill, replay
 from pipeline.cli.run import run
 from pipeline.cli.sandbox import sandbox
+from pipeline.cli.schema import schema
+from pipeline.cli.sync import sync
 from pipeline.cli.topics import topics
 from pipeline.errors import PipelineError, SettingsError
 
 __all__ = ["application", "main"]
 
 NAME: Final = "klaviyo-pipeline"
-COMMANDS: Final = (run, check, topics, demo, sandbox)
+COMMANDS: Final = (run, check, replay, backfill, topics, schema, demo, sandbox)
+GROUPS: Final = (sync, dead_letters)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -59,6 +64,8 @@ def application() -> typer.Typer:
     app.callback()(_options)
     for command in COMMANDS:
         app.command()(command)
+    for group in GROUPS:
+        app.add_typer(group)
     return app
 
 

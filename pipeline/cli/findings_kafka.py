@@ -13,6 +13,9 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
 
 __all__ = ["look_at_kafka"]
 
+OUTAGE: Final = 3 * 86_400_000  # ms; a bad long week-end, the worst we plan for
+PROFILES: Final = "create_or_update_profile"  # the slowest a record can need
+EVENTS: Final = "bulk_create_events"  # the fastest
 LOOK: Final = 20.0  # s; what is asked of a broker that went away waits for it
 
 
@@ -49,12 +52,14 @@ async def _look(client: "Client", settings: "Settings") -> list[Finding]:
     dead_letters = settings.topics.dead_letters
     sources = set(await client.topics(exclude={dead_letters, settings.topics.state}))
     sources |= {name for name in settings.kafka.topics if not name.startswith("^")}
-    topics = await Admin(settings.kafka).describe([*sorted(sources), dead_letters])
-    written = topics.pop(dead_letters)
+    ours = [dead_letters, settings.topics.state]
+    topics = await Admin(settings.kafka).describe([*sorted(sources), *ours])
+    written, state = (topics.pop(name) for name in ours)
     return [
         Finding("ok", "kafka", f"reachable at {settings.kafka.bootstrap_servers}"),
         *_sources(topics),
         _dead_letters(written, settings),
+        _state(state, settings),
         await _group(client, settings, topics),
     ]
 
@@ -73,7 +78,7 @@ def _sources(topics: "dict[str, Topic | None]") -> list[Finding]:
             )
         ]
     return [
-        Finding("ok", f"topic {name}", f"read, {topic.partitions} partitions")
+        _source(name, topic)
         if topic
         else Finding(
             "note",
@@ -83,6 +88,63 @@ def _sources(topics: "dict[str, Topic | None]") -> list[Finding]:
         )
         for name, topic in sorted(topics.items())
     ]
+
+
+def _source(name: str, topic: "Topic") -> Finding:
+    """Look at a topic that is read: does it hold what an outage leaves undelivered."""
+    what, text = f"topic {name}", f"read, {topic.partitions} partitions"
+    retention = topic.retention_ms
+    if "compact" in (topic.cleanup_policy or ""):
+        return Finding(
+            "note",
+            what,
+            f"{text}; is compacted: of the records with one key the last one stays",
+            "Fine for customers that are keyed by id; for orders set cleanup.policy to "
+            "delete.",
+        )
+    if retention is not None and 0 <= retention < OUTAGE:
+        return Finding(
+            "note",
+            what,
+            f"{text}; keeps records for {retention / 3_600_000:g} hours",
+            f"An outage longer than that loses records: set retention.ms to {OUTAGE} or "
+            "more.",
+        )
+    return _copies(what, text, topic)
+
+
+def _copies(what: str, text: str, topic: "Topic") -> Finding:
+    if topic.replicas == 1:
+        return Finding(
+            "note",
+            what,
+            f"{text}; one copy: it goes with its broker",
+            "Raise its replication factor to 3 where the cluster has the brokers.",
+        )
+    return Finding("ok", what, text)
+
+
+def _state(topic: "Topic | None", settings: "Settings") -> Finding:
+    what = f"topic {settings.topics.state}"
+    if topic is None:
+        if settings.topics.create:
+            return Finding("note", what, "does not exist; a run creates it")
+        return Finding(
+            "FAULT",
+            what,
+            "does not exist, and topics.create is false",
+            "Create it: klaviyo-pipeline topics --create.",
+            FAILED,
+        )
+    if topic.cleanup_policy is not None and "compact" not in topic.cleanup_policy:
+        return Finding(
+            "FAULT",
+            what,
+            "is not compacted: what must outlive the process would be deleted",
+            "Set its cleanup.policy to compact.",
+            FAILED,
+        )
+    return _copies(what, f"written, {topic.partitions} partitions", topic)
 
 
 def _dead_letters(topic: "Topic | None", settings: "Settings") -> Finding:
@@ -104,7 +166,7 @@ def _dead_letters(topic: "Topic | None", settings: "Settings") -> Finding:
             "is compacted: of several dead letters with one key the last one stays",
             "Set its cleanup.policy to delete.",
         )
-    return Finding("ok", what, f"written, {topic.partitions} partitions")
+    return _copies(what, f"written, {topic.partitions} partitions", topic)
 
 
 async def _group(
@@ -139,4 +201,30 @@ async def _group(
             "Send what is missing again from its source if you can.",
         )
     behind = sum(bounds[each].end - at for each, at in places.at.items())
-    return Finding("ok", what, f"{behind} records to deliver")
+    return Finding("ok", what, _backlog(behind, settings))
+
+
+def _backlog(records: int, settings: "Settings") -> str:
+    """Say how much waits, and how long it takes at this quota."""
+    if not records:
+        return "nothing to deliver"
+    from pipeline.klaviyo.quotas import QUOTAS  # noqa: PLC0415
+    from schemas.bulk_events import ROWS  # noqa: PLC0415
+
+    throttle = settings.throttle
+    calls = [QUOTAS[each].steady * throttle.quota_share for each in (EVENTS, PROFILES)]
+    if throttle.limit is not None and throttle.seconds is not None:
+        calls = [min(each, throttle.limit * 60 / throttle.seconds) for each in calls]
+    fast, slow = records / (calls[0] * ROWS), records / calls[1]  # minutes
+    return (
+        f"{records} records to deliver: {_duration(fast)} if all are events, "
+        f"{_duration(slow)} if all are profiles"
+    )
+
+
+def _duration(minutes: float) -> str:
+    if minutes < 1:
+        return "under a minute"
+    if minutes < 120:  # noqa: PLR2004  where hours begin to say more
+        return f"{minutes:.0f} minutes"
+    return f"{minutes / 60:.0f} hours"

@@ -11,6 +11,14 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
 
 __all__ = ["look_at_klaviyo"]
 
+SKEW: Final = 30.0  # s; events in the future, and windows of limits, bear less
+# What each scope that can be tried by reading is for; writes show when something is sent.
+NEEDED: Final = {
+    "profiles:read": "the reverse direction, --diff",
+    "lists:read": "subscriptions and lists",
+    "events:read": "looking at what arrived",
+    "metrics:read": "looking at what arrived",
+}
 USED: Final = ("create_or_update_profile", "create_event")  # operations of a run
 
 
@@ -29,7 +37,10 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 # Accounts allow one call a second: a second `check`, or a run that has
                 # just started, is met by a 429. The next look waits for its turn.
                 found = await client.probe()
-            return _rows(found, settings)
+            rows = _rows(found, settings)
+            if found.standing == "ok":
+                rows.append(_scopes(await client.readable()))
+            return rows
     except PipelineError as error:
         return [Finding("FAULT", "klaviyo", str(error), code=error.exit_code)]
 
@@ -41,7 +52,37 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
         looked.append(_revision(found, settings))
     if found.standing == "ok":
         looked.append(_quota(found, settings))
+    if found.ahead is not None:
+        looked.append(_clock(found.ahead))
     return looked
+
+
+def _scopes(readable: "dict[str, bool | None]") -> Finding:
+    """Say what the credential may read; a write scope shows when something is sent."""
+    missing = [scope for scope, may in readable.items() if may is False]
+    text = "reads " + (", ".join(s for s, may in readable.items() if may) or "accounts")
+    if unknown := [scope for scope, may in readable.items() if may is None]:
+        text += f"; no answer about {', '.join(unknown)}"
+    if not missing:
+        return Finding("ok", "scopes", text)
+    return Finding(
+        "note",
+        "scopes",
+        f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
+        "Make a key with these too if you use that; a key's scopes are fixed.",
+    )
+
+
+def _clock(ahead: float) -> Finding:
+    if abs(ahead) <= SKEW:
+        return Finding("ok", "clock", "agrees with Klaviyo's")
+    side = "ahead of" if ahead > 0 else "behind"
+    return Finding(
+        "note",
+        "clock",
+        f"{abs(ahead):.0f} s {side} Klaviyo's",
+        "Set this machine's clock by NTP.",
+    )
 
 
 def _credential(found: "Findings", settings: "Settings") -> Finding:

@@ -15,8 +15,28 @@ def run(
         Literal["forward"] | None,
         typer.Option(help="Run this direction alone."),
     ] = None,
+    *,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Print what waits to be sent now, send nothing."),
+    ] = False,
+    diff: Annotated[
+        bool,
+        typer.Option("--diff", help="With --dry-run: what would change in profiles."),
+    ] = False,
 ) -> None:
     """Carry changes to Klaviyo until SIGTERM, with /livez, /readyz and /metrics."""
+    if dry_run or diff:
+        from pipeline.cli.again import again  # noqa: PLC0415
+
+        # Beside a running service: it joins no group and commits nothing.
+        again(
+            Options.of(context).settings(),
+            lambda job: job.pending(),
+            dry=dry_run,
+            compare=diff,
+        )
+        return
     settings = Options.of(context).settings(service=True)
 
     from pipeline import app  # noqa: PLC0415

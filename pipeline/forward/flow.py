@@ -28,7 +28,7 @@ from pipeline.forward.lanes import Group, Lanes
 from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
 from pipeline.forward.tally import Tally
-from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.consumer import Reader
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Permit
 from pipeline.observe.health import Health
@@ -116,7 +116,7 @@ class Flow:
     # -- the way of a record
     # -----------------------------------------------------------------
 
-    async def run(self, consumer: Consumer, source: Source, stop: asyncio.Event) -> None:
+    async def run(self, consumer: Reader, source: Source, stop: asyncio.Event) -> None:
         """Until `stop` is set: then what is in flight ends, within `STOP_BUDGET`.
 
         Raises what the source raises at start (`OffsetsMissing`, `OffsetsLost`).

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
+from schemas.commands import Command, CreateEvent, UpsertProfile
 from schemas.event import Context, Event, Plan, Rejected
 from schemas.mapping import NO_MAPPINGS, Mapped, Mappings
 
@@ -62,4 +63,23 @@ class Planner:
                 message=planned.message,
                 pointer=planned.path,
             )
+        if isinstance(planned, Plan) and self._context.backfill:
+            return _history(planned)
         return planned
+
+
+def _history(plan: Plan) -> Plan:
+    """The plan without anything a customer could notice: no flow, no consent.
+
+    Here and not in the event types, so that none can forget it.
+    """
+    kept: list[Command] = []
+    for command in plan.commands:
+        match command:
+            case CreateEvent():
+                command.backfill = True
+                kept.append(command)
+            case UpsertProfile():
+                kept.append(command)
+            # whatever else there is subscribes, unsubscribes or moves between lists
+    return Plan(kept, plan.skipped, plan.degraded)

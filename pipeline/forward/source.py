@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
-from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.consumer import Reader
 from pipeline.kafka.notes import REACH
 from pipeline.observe.health import Health
 from pipeline.records import Partition, Record
@@ -30,7 +30,7 @@ class Source:
 
     def __init__(
         self,
-        consumer: Consumer,
+        consumer: Reader,
         checkpoint: "Checkpoint",
         health: Health,
         *,

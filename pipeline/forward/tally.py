@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import Counter
 
 from pipeline.clock import Clock
-from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.consumer import Reader
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Dead, Delivered, Outcome, Record, Skipped
 from schemas.event import Plan
@@ -61,7 +61,7 @@ class Tally:
             self._settled[record.topic, result] = counter
         counter.inc()
 
-    def state(self, checkpoint: "Checkpoint", requests: int, consumer: Consumer) -> None:
+    def state(self, checkpoint: "Checkpoint", requests: int, consumer: Reader) -> None:
         """Gauges, once a second."""
         metrics = self._metrics
         metrics.in_flight.labels("records").set(checkpoint.records)

@@ -36,6 +36,7 @@ class Topic(msgspec.Struct, frozen=True):
     partitions: int
     retention_ms: int | None  # -1 keeps for ever
     cleanup_policy: str | None  # delete, compact, or both with a comma
+    replicas: int | None = None  # copies of the partition that has the fewest
 
 
 class Admin:
@@ -58,6 +59,7 @@ class Admin:
                 len(there[name]),
                 _number(configs.get(name, {}).get("retention.ms")),
                 configs.get(name, {}).get("cleanup.policy"),
+                min((len(each) for _, each in there[name]), default=None),
             )
             if name in there
             else None
@@ -93,10 +95,15 @@ class Admin:
             await client.close()
 
 
-async def _partitions(client: AIOKafkaAdminClient) -> dict[str, list[int]]:
-    """Leaders per topic, by partition; asking for all topics makes none."""
+async def _partitions(
+    client: AIOKafkaAdminClient,
+) -> dict[str, list[tuple[int, list[int]]]]:
+    """Leader and replicas per partition, by topic; asking for all topics makes none."""
     return {
-        topic["topic"]: [partition["leader"] for partition in topic["partitions"]]
+        topic["topic"]: [
+            (partition["leader"], partition["replicas"])
+            for partition in topic["partitions"]
+        ]
         for topic in await client.describe_topics()
         if topic["error_code"] == 0
     }
@@ -153,7 +160,7 @@ async def _ready(client: AIOKafkaAdminClient, names: Collection[str]) -> None:
         async with asyncio.timeout(READY_LIMIT):
             while True:
                 there = await _partitions(client)
-                waiting = [n for n in names if not there.get(n) or min(there[n]) < 0]
+                waiting = [n for n in names if not there.get(n) or min(there[n])[0] < 0]
                 if not waiting:
                     return
                 await asyncio.sleep(_AGAIN)

@@ -151,6 +151,33 @@ class Client:
         found = await coordinator.fetch_committed_offsets(list(tps))
         return {tp: each for tp, each in found.items() if each.offset >= 0}
 
+    def assign(self, partitions: Collection[Partition]) -> None:
+        """Read these without joining the group; `seek` says from where."""
+        self._consumer.assign([TopicPartition(*each) for each in partitions])
+
+    async def moments(
+        self, times: Mapping[Partition, int]
+    ) -> dict[Partition, int | None]:
+        """Ask for the first offset written at these times (ms) or later, None if none."""
+        found = await self._consumer.offsets_for_times(
+            {TopicPartition(*each): at for each, at in times.items()}
+        )
+        return {
+            each: found[tp].offset
+            if (tp := TopicPartition(*each)) in found and found[tp]
+            else None
+            for each in times
+        }
+
+    def pause(self, partition: Partition) -> None:
+        """Fetch no more of it."""
+        self._consumer.pause(TopicPartition(*partition))
+
+    async def position(self, partition: Partition) -> int:
+        """Give the next offset to be taken; it moves over gaps and markers too."""
+        at: int = await self._consumer.position(TopicPartition(*partition))
+        return at
+
     def seek(self, positions: Mapping[Partition, int]) -> None:
         """Read on from there; what was fetched from elsewhere is dropped."""
         share = _PREFETCH // max(1, len(positions))

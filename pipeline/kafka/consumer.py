@@ -10,7 +10,7 @@ out and nothing is committed.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from aiokafka.errors import (
@@ -30,10 +30,31 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records import Mark, Partition, Record
 from pipeline.settings import Kafka
 
-__all__ = ["REVOKE_BUDGET", "Consumer"]
+__all__ = ["REVOKE_BUDGET", "Consumer", "Reader", "read"]
 
 COMMIT_LIMIT: Final = 3.0  # s; a commit takes 6-8 ms when all is well
 REST: Final = 1.0  # s before a partition that could not be read is tried again
+
+
+class Reader(Protocol):
+    """What the flow asks of whoever hands it records; see `Consumer`."""
+
+    async def poll(
+        self,
+        partitions: Collection[Partition],
+        max_records: int,
+        timeout: float,  # noqa: ASYNC109
+    ) -> list[Record]:
+        """Get the next records of these partitions."""
+        ...
+
+    async def commit(self, marks: Mapping[Partition, Mark]) -> bool:
+        """All that these marks say has ended; false to be told again later."""
+        ...
+
+    def highwater(self, partition: Partition) -> int | None:
+        """Offset the next record of the partition will get, once it is known."""
+        ...
 
 
 class Consumer:
@@ -159,7 +180,7 @@ class Consumer:
                 continue
             if found and self._resting.pop(partition, None) is not None:
                 self._health.back("partition {}-{}".format(*partition))
-            taken += map(_record, found)
+            taken += map(read, found)
         return taken
 
     def _rests(self, partition: Partition) -> bool:
@@ -236,7 +257,8 @@ class Consumer:
         return client.highwater(partition)
 
 
-def _record(found: ConsumerRecord) -> Record:
+def read(found: ConsumerRecord) -> Record:
+    """Give a record as we carry it; its bytes stay untouched."""
     return Record(
         found.topic,
         found.partition,

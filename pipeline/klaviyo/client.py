@@ -7,11 +7,13 @@ The paths have no trailing slash: redirects are not followed.
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
 from urllib.parse import quote, urlsplit
 
 import msgspec
 
+from pipeline.clock import SYSTEM
 from pipeline.klaviyo import held
 from pipeline.klaviyo.limits import Limits, Permit
 from pipeline.klaviyo.retry import Fault
@@ -26,6 +28,12 @@ Standing: TypeAlias = Literal[
 
 PROBE: Final = 15.0  # s that `check` waits for Klaviyo at most
 _OK: Final = frozenset({200})
+_READS: Final = {  # scope -> the smallest call that needs it
+    "events:read": ("get_events", "/api/events?page%5Bsize%5D=1"),
+    "lists:read": ("get_lists", "/api/lists?page%5Bsize%5D=1"),
+    "metrics:read": ("get_metrics", "/api/metrics"),
+    "profiles:read": ("get_profiles", "/api/profiles?page%5Bsize%5D=1"),
+}
 _OK_OR_CREATED: Final = frozenset({200, 201})
 _TAKEN: Final = frozenset({202})
 PAGES: Final = 10  # of 200 events each; more of one customer in one second is no order
@@ -49,6 +57,7 @@ class Findings(msgspec.Struct, frozen=True):
     stage: Stage  # of the revision asked for
     retires: str  # YYYY-MM-DD, the revision asked for
     quotas: Mapping[str, tuple[int, int]]  # operation -> calls per second, per minute
+    ahead: float | None = None  # s our clock is ahead of Klaviyo's; None: it did not say
 
 
 class _Identified(msgspec.Struct):
@@ -328,7 +337,22 @@ class Client:
             stage=revision.stage(revision.asked),
             retires=revision.retires(revision.asked),
             quotas=self._limits.quotas(),
+            ahead=_ahead(attempt),
         )
+
+    async def readable(self, within: float = PROBE) -> dict[str, bool | None]:
+        """Try one harmless read for each scope; None where Klaviyo did not say."""
+
+        async def tried(operation: str, path: str) -> bool | None:
+            try:
+                async with asyncio.timeout(within):
+                    found = await self._session.once(Call(operation, "GET", path, _OK))
+            except TimeoutError:
+                return None
+            return {"accepted": True, "forbidden": False}.get(found.kind)
+
+        tries = [tried(operation, path) for operation, path in _READS.values()]
+        return dict(zip(_READS, await asyncio.gather(*tries), strict=True))
 
 
 def _accounts() -> Call:
@@ -345,6 +369,16 @@ def _found(attempt: Attempt | None) -> Account | None:
     if attempt is None or attempt.answer is None or attempt.kind != "accepted":
         return None
     return _account(attempt.answer.body)
+
+
+def _ahead(attempt: Attempt | None) -> float | None:
+    """Compare the clocks; the answer's Date has whole seconds."""
+    told = attempt.answer.headers.get("Date") if attempt and attempt.answer else None
+    try:
+        moment = parsedate_to_datetime(told) if told else None
+    except ValueError:
+        moment = None
+    return SYSTEM.now() - moment.timestamp() if moment else None
 
 
 def _standing(  # noqa: PLR0911 - one line per kind

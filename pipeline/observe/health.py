@@ -60,6 +60,11 @@ class Health:
         """Whether the flow must stand still."""
         return bool(self._halts)
 
+    @property
+    def halts(self) -> dict[Halt, str]:
+        """What the flow stands still for: reason, and what to do about it."""
+        return dict(self._halts)
+
     def halt(self, reason: Halt, message: str) -> None:
         """Stand still; `message` says what is wrong and what to do about it."""
         if reason not in self._halts:

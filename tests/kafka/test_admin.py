@@ -26,7 +26,7 @@ async def test_what_is_missing_is_made_and_described(kafka: Apache) -> None:
     assert await admin.create_missing(there, dead) == [dead]
     assert await admin.create_missing(there, dead) == []
     found = await admin.describe([there, dead, nowhere])
-    assert found[there] == Topic(there, 3, -1, "compact")
+    assert found[there] == Topic(there, 3, -1, "compact", 1)
     assert found[nowhere] is None
     made = found[dead]
     assert made is not None

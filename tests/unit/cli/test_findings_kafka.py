@@ -11,7 +11,7 @@ from pipeline.errors import KafkaUnreachable
 from pipeline.kafka.admin import Topic
 from pipeline.kafka.positions import Bounds
 from pipeline.records import Partition
-from pipeline.settings import Kafka, Settings, Topics
+from pipeline.settings import Kafka, Settings, Throttle, Topics
 
 SOURCE = ("shop.customers", "shop.orders")
 DEAD = "klaviyo.dead-letters"
@@ -81,7 +81,7 @@ def graded(findings: list[Finding]) -> dict[str, str]:
 async def test_a_group_that_can_go_on_is_fine(cluster: Cluster) -> None:
     findings = await look_at_kafka(Settings())
     assert set(graded(findings).values()) == {"ok"}
-    assert findings[-1].found == "28 records to deliver"
+    assert findings[-1].found.startswith("28 records to deliver: under a minute")
     assert exit_code(findings) == 0
     assert cluster.closed == 1
 
@@ -142,7 +142,40 @@ async def test_a_group_without_offsets_needs_a_start(cluster: Cluster) -> None:
     assert "PIPELINE_KAFKA__START=earliest" in findings[-1].found
     assert exit_code(findings) == 2
     findings = await look_at_kafka(Settings(kafka=Kafka(start="earliest")))
-    assert findings[-1].found == "36 records to deliver"
+    assert findings[-1].found.startswith("36 records to deliver")
+
+
+async def test_a_backlog_is_said_in_time_at_this_quota(cluster: Cluster) -> None:
+    cluster.bounds_of["shop.orders", 0] = Bounds(0, 0, 9_000_000)
+    findings = await look_at_kafka(Settings(throttle=Throttle(quota_share=0.5)))
+    assert "120 minutes if all are events" not in findings[-1].found
+    assert "2 hours if all are events" in findings[-1].found
+    assert "400 hours if all are profiles" in findings[-1].found
+
+
+@pytest.mark.parametrize(
+    ("topic", "says"),
+    [
+        (Topic("shop.orders", 2, 3_600_000, "delete", 3), "keeps records for 1 hours"),
+        (Topic("shop.orders", 2, 7 * DAY, "compact", 3), "is compacted"),
+        (Topic("shop.orders", 2, 7 * DAY, "delete", 1), "one copy"),
+    ],
+)
+async def test_a_source_that_may_lose_records_is_a_note(
+    cluster: Cluster, topic: Topic, says: str
+) -> None:
+    cluster.there["shop.orders"] = topic
+    (found,) = [
+        one for one in await look_at_kafka(Settings()) if one.what == "topic shop.orders"
+    ]
+    assert found.grade == "note"
+    assert says in found.found
+    assert found.do
+
+
+async def test_a_state_topic_that_forgets_is_a_fault(cluster: Cluster) -> None:
+    cluster.there[STATE] = Topic(STATE, 1, 7 * DAY, "delete", 3)
+    assert exit_code(await look_at_kafka(Settings())) == 1
 
 
 async def test_offsets_that_retention_overtook_are_said(cluster: Cluster) -> None:

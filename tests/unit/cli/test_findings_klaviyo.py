@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.cli.findings import Finding, exit_code
-from pipeline.cli.findings_klaviyo import look_at_klaviyo
+from pipeline.cli.findings_klaviyo import _clock, look_at_klaviyo
 from pipeline.klaviyo.client import Findings, Standing
 from pipeline.sandbox import Sandbox
 from pipeline.settings import Klaviyo, Settings, Throttle
@@ -36,9 +36,16 @@ def graded(findings: list[Finding]) -> dict[str, str]:
 async def test_a_working_account_is_shown_with_revision_and_quota() -> None:
     async with Sandbox() as sandbox:
         findings = await look_at_klaviyo(settings(sandbox.url))
-    assert graded(findings) == {"credential": "ok", "revision": "ok", "quota": "ok"}
+    assert graded(findings) == {
+        "credential": "ok",
+        "revision": "ok",
+        "quota": "ok",
+        "clock": "ok",
+        "scopes": "ok",
+    }
     assert exit_code(findings) == 0
-    credential, revision, quota = findings
+    credential, revision, quota, _, scopes = findings
+    assert scopes.found == "reads events:read, lists:read, metrics:read, profiles:read"
     assert "account" in credential.found
     assert revision.found == "2026-07-15, stable"
     assert "create_event 350/s 3500/min" in quota.found
@@ -62,11 +69,30 @@ async def test_a_missing_scope_is_exit_3_and_named() -> None:
     assert exit_code(findings) == 3
 
 
+async def test_a_scope_that_cannot_be_read_is_named_with_what_needs_it() -> None:
+    async with Sandbox() as sandbox:
+        sandbox.settings = sandbox.settings.changed({"missing_scopes": ["lists:read"]})
+        scopes = (await look_at_klaviyo(settings(sandbox.url)))[-1]
+    assert scopes.grade == "note"
+    assert "lacks lists:read (subscriptions and lists)" in scopes.found
+
+
+@pytest.mark.parametrize(
+    ("ahead", "grade", "side"),
+    [(29, "ok", ""), (300, "note", "ahead of"), (-300, "note", "behind")],
+)
+def test_a_clock_that_differs_is_said(ahead: float, grade: str, side: str) -> None:
+    found = _clock(ahead)
+    assert found.grade == grade
+    assert side in found.found
+
+
 async def test_a_retired_revision_is_a_note_with_the_one_really_served() -> None:
     async with Sandbox() as sandbox:
         findings = await look_at_klaviyo(settings(sandbox.url, "2023-10-15"))
         served = sandbox.settings.today
-    assert graded(findings) == {"credential": "ok", "revision": "note", "quota": "ok"}
+    assert graded(findings)["revision"] == "note"
+    assert graded(findings)["quota"] == "ok"
     revision = findings[1]
     assert "asked for 2023-10-15 (retired), served 20" in revision.found
     assert "klaviyo.api_revision" in revision.do
@@ -113,6 +139,9 @@ async def test_a_blip_is_looked_at_once_more(
                 retires="2028-07-15",
                 quotas={},
             )
+
+        async def readable(self) -> dict[str, bool | None]:
+            return {"profiles:read": None}
 
     @asynccontextmanager
     async def connect(*_: object) -> AsyncIterator[Probed]:

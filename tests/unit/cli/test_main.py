@@ -59,7 +59,18 @@ def test_help_lists_the_commands_and_nothing_else() -> None:
         for line in result.stdout.partition("Commands:")[2].splitlines()
         if line.strip()
     ]
-    assert listed == ["run", "check", "topics", "demo", "sandbox"]
+    assert listed == [
+        "run",
+        "check",
+        "replay",
+        "backfill",
+        "topics",
+        "schema",
+        "demo",
+        "sandbox",
+        "sync",
+        "dead-letters",
+    ]
     assert "\x1b" not in result.stdout
 
 

@@ -32,14 +32,14 @@ def test_the_lag_of_a_partition_that_moved_is_no_longer_told() -> None:
     stays, moves = ("orders", 0), ("orders", 1)
     consumer = cast("Consumer", Ends({stays: 10, moves: 10}))
 
-    checkpoint.assign([stays, moves])
+    checkpoint.assign({stays: (), moves: ()})
     for partition in (stays, moves):
         assert checkpoint.open(Record(*partition, 4, 0, None, b"")) is not None
     tally.state(checkpoint, 0, consumer)
     assert lags(metrics) == {"0": 6, "1": 6}
 
     checkpoint.revoke()
-    checkpoint.assign([stays])
+    checkpoint.assign({stays: ()})
     assert checkpoint.open(Record(*stays, 4, 0, None, b"")) is not None
     tally.state(checkpoint, 0, consumer)
     assert lags(metrics) == {"0": 6}

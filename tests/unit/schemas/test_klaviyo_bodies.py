@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 from msgspec import Raw
 
-from schemas import klaviyo
+from schemas import bulk_events, klaviyo
 from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
 
 ADA = Identity("C-1", "ada@shop.dev", "+12025550123")
@@ -225,3 +226,23 @@ def test_what_is_left_without_a_refused_field(
 )
 def test_what_cannot_be_left_out(command: Command, pointer: str) -> None:
     assert klaviyo.without(command, pointer) is None
+
+
+def test_backfill_stands_in_both_bodies_only_when_it_is_true() -> None:
+    usual = CreateEvent(
+        Identity(external_id="C-1"),
+        "Placed Order",
+        "O-1",
+        "2026-01-01T00:00:00Z",
+        msgspec.Raw(b"{}"),
+        {},
+    )
+    history = msgspec.structs.replace(usual, backfill=True)
+    for revision in (klaviyo.BACKFILL_SINCE, "2026-07-15"):
+        assert b"backfill" not in klaviyo.event(usual, revision)
+        body = msgspec.json.decode(klaviyo.event(history, revision))
+        assert body["data"]["attributes"]["backfill"] is True
+    assert b"backfill" not in bulk_events.row(usual)
+    row = msgspec.json.decode(bulk_events.row(history))
+    assert row["attributes"]["backfill"] is True
+    assert bulk_events.person(usual) == bulk_events.person(history)

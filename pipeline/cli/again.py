@@ -1,0 +1,62 @@
+"""What the commands that send again have in common: connect, show, sum up, exit code."""
+
+import sys
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+import typer
+
+from pipeline.cli.progress import Shown, told
+
+if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.replay.job import Job, Summary
+    from pipeline.settings import Settings
+
+__all__ = ["again"]
+
+
+def again(
+    settings: "Settings",
+    work: "Callable[[Job], Awaitable[Summary]]",
+    *,
+    backfill: bool = False,
+    dry: bool = False,
+    compare: bool = False,
+) -> "Summary":
+    """Do it to its end, or to the first Ctrl-C; exit 1 if it did not come to its end."""
+    import uvloop  # noqa: PLC0415
+
+    from pipeline.app import stop_on_signal  # noqa: PLC0415
+    from pipeline.errors import SettingsError  # noqa: PLC0415
+    from pipeline.replay.job import Dry, opened  # noqa: PLC0415
+
+    if compare and not dry:
+        raise SettingsError("--diff belongs to --dry-run: add it.")
+    shown = Shown()
+
+    def show(text: str) -> None:
+        shown.clear()
+        typer.echo(text)
+
+    async def run() -> "Summary":
+        async with opened(
+            settings,
+            report=shown,
+            stop=stop_on_signal(),
+            backfill=backfill,
+            dry=Dry(show, compare) if dry else None,
+        ) as job:
+            return await work(job)
+
+    try:
+        summary = uvloop.run(run())
+    finally:
+        shown.clear()
+    if dry:
+        print(f"dry run, nothing was sent: {told(summary)}", file=sys.stderr)  # noqa: T201
+    else:
+        typer.echo(told(summary))
+    if summary.interrupted:
+        typer.echo("interrupted; call it again to go on", err=True)
+        raise typer.Exit(1)
+    return summary

@@ -1,0 +1,102 @@
+"""`replay` and `backfill`: send again what a topic still holds."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.again import again
+from pipeline.cli.options import Options
+
+if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.replay.job import Job, Summary
+
+__all__ = ["backfill", "replay"]
+
+Topic = Annotated[str, typer.Option("--topic", metavar="T", help="Topic to read.")]
+Partition = Annotated[
+    int | None, typer.Option(min=0, metavar="P", help="This partition alone.")
+]
+Since = Annotated[
+    str | None,
+    typer.Option(
+        "--from", metavar="OFFSET|TIME", help="Where to begin; else the first record."
+    ),
+]
+Until = Annotated[
+    str | None,
+    typer.Option(
+        "--to", metavar="OFFSET|TIME", help="Where to end, itself excluded; else the end."
+    ),
+]
+Key = Annotated[
+    str | None, typer.Option(metavar="K", help="Records with this key alone.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the exact requests and send none.")
+]
+Diff = Annotated[
+    bool,
+    typer.Option("--diff", help="With --dry-run: what would change in live profiles."),
+]
+
+
+def replay(
+    context: typer.Context,
+    topic: Topic,
+    partition: Partition = None,
+    since: Since = None,
+    until: Until = None,
+    key: Key = None,
+    *,
+    dry_run: DryRun = False,
+    diff: Diff = False,
+) -> None:
+    """Send a topic's records again; what is in Klaviyo already stays as it is.
+
+    Ends at what was the end when it started. Interrupted, the same call goes on.
+    """
+    _send(context, topic, partition, since, until, key, dry_run, diff, backfill=False)
+
+
+def backfill(
+    context: typer.Context,
+    topic: Topic,
+    partition: Partition = None,
+    since: Since = None,
+    until: Until = None,
+    key: Key = None,
+    *,
+    dry_run: DryRun = False,
+    diff: Diff = False,
+) -> None:
+    """Send a topic's records as history: no flow fires, no message reaches a customer.
+
+    Needs a revision from 2026-04-15 on. Otherwise as `replay`.
+    """
+    _send(context, topic, partition, since, until, key, dry_run, diff, backfill=True)
+
+
+def _send(
+    context: typer.Context,
+    topic: str,
+    partition: int | None,
+    since: str | None,
+    until: str | None,
+    key: str | None,
+    dry_run: bool,  # noqa: FBT001
+    diff: bool,  # noqa: FBT001
+    *,
+    backfill: bool,
+) -> None:
+    from pipeline.replay.selection import Everything, OfKey  # noqa: PLC0415
+    from pipeline.replay.spans import Asked, place  # noqa: PLC0415
+
+    settings = Options.of(context).settings()
+    asked = Asked(topic, partition, place(since, "--from"), place(until, "--to"))
+    selection = Everything() if key is None else OfKey(key)
+    name = repr((asked, key, backfill))
+
+    async def work(job: "Job") -> "Summary":
+        return await job.replay([asked], selection, name)
+
+    again(settings, work, backfill=backfill, dry=dry_run, compare=diff)

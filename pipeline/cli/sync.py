@@ -1,0 +1,64 @@
+"""`sync`: bring one customer or order up to date by hand."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pipeline.cli.again import again
+from pipeline.cli.options import Options
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.replay.job import Job, Summary
+    from pipeline.replay.selection import Selection
+
+__all__ = ["sync"]
+
+sync = typer.Typer(
+    name="sync", help="Bring one customer or order up to date.", no_args_is_help=True
+)
+
+
+@sync.command()
+def customer(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="The shop's customer id.")],
+) -> None:
+    """Send all records about one customer again, orders too."""
+    from pipeline.app import context as planning  # noqa: PLC0415
+    from pipeline.replay.selection import OfCustomer  # noqa: PLC0415
+
+    settings = Options.of(context).settings()
+    _send(
+        context, OfCustomer(name, planning(settings), settings.mapping), "customer", name
+    )
+
+
+@sync.command()
+def order(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="The shop's order id.")],
+) -> None:
+    """Send all records about one order again."""
+    from pipeline.app import context as planning  # noqa: PLC0415
+    from pipeline.replay.selection import OfOrder  # noqa: PLC0415
+
+    settings = Options.of(context).settings()
+    _send(context, OfOrder(name, planning(settings), settings.mapping), "order", name)
+
+
+def _send(context: typer.Context, selection: "Selection", what: str, name: str) -> None:
+    from pipeline.replay.spans import Asked  # noqa: PLC0415
+
+    settings = Options.of(context).settings()
+
+    async def work(job: "Job") -> "Summary":
+        asked = [Asked(topic) for topic in await job.sources()]
+        return await job.replay(asked, selection, f"sync {what} {name}")
+
+    if not again(settings, work).sent:
+        raise PipelineError(
+            f"No record of the {what} {name} is in {', '.join(settings.kafka.topics)}. "
+            "Check the id; if retention has deleted its records, let the shop write them "
+            "again."
+        )

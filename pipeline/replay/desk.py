@@ -1,0 +1,91 @@
+"""Looks at dead letters and puts some away; sends nothing."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pipeline.clock import SYSTEM
+from pipeline.errors import PipelineError
+from pipeline.kafka.admin import Admin
+from pipeline.kafka.client import Client
+from pipeline.kafka.ranges import Ranges
+from pipeline.kafka.state import State
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.replay.letters import Letter, Mark, Marks, letter
+from pipeline.replay.spans import Asked, spans
+from pipeline.settings import Settings
+
+__all__ = ["Desk", "NoSuchLetter", "opened"]
+
+_POLL = 1000  # records
+
+
+class NoSuchLetter(PipelineError):
+    """There is no dead letter of that id."""
+
+
+class Desk:
+    """The dead letters there are, and what became of them."""
+
+    def __init__(
+        self, settings: Settings, client: Client, marks: Marks, health: Health
+    ) -> None:
+        self._settings = settings
+        self._client = client
+        self._marks = marks
+        self._health = health
+
+    async def letters(self) -> AsyncIterator[tuple[Letter, Mark | None]]:
+        """Give all of them, in the order of each partition, with their marks."""
+        asked = Asked(self._settings.topics.dead_letters)
+        found = await spans(self._client, self._settings.kafka, asked)
+        ranges = Ranges(self._client, self._health)
+        ranges.seek(found)
+        while ranges.left:
+            for record in await ranges.poll(found, _POLL, 0.5):
+                if (one := letter(record)) is not None:
+                    yield one, self._marks.of(one)
+
+    async def one(self, name: str) -> tuple[Letter, Mark | None]:
+        """Give the letter of that id. Raises `NoSuchLetter`."""
+        async for one, mark in self.letters():
+            if one.id == name:
+                return one, mark
+        raise NoSuchLetter(
+            f"There is no dead letter {name} in {self._settings.topics.dead_letters}. "
+            "Which there are, as PARTITION:OFFSET: klaviyo-pipeline dead-letters list "
+            "--each."
+        )
+
+    async def discard(self, reason: str | None, name: str | None, why: str) -> int:
+        """Put the open letters of that reason or id away, and record why; how many."""
+        if name is not None:
+            await self.one(name)
+        chosen = [
+            one
+            async for one, mark in self.letters()
+            if mark is None
+            and (reason is None or one.reason == reason)
+            and (name is None or one.id == name)
+        ]
+        await self._marks.put(chosen, "discarded", why)
+        return len(chosen)
+
+
+@asynccontextmanager
+async def opened(settings: Settings) -> AsyncIterator[Desk]:
+    """Connect to Kafka alone. Raises `KafkaUnreachable`."""
+    async with AsyncExitStack() as stack:
+        client = Client(settings.kafka)
+        await client.open()
+        stack.push_async_callback(client.close)
+        if settings.topics.create:
+            admin = Admin(settings.kafka)
+            await admin.create_missing(settings.topics.dead_letters)
+            await admin.create_missing(settings.topics.state, compact=True)
+        prefix = f"{settings.slug}/dead-letters"
+        state = State(settings.kafka, settings.topics.state, prefix)
+        stack.push_async_callback(state.close)
+        marks = Marks(state)
+        await marks.load()
+        yield Desk(settings, client, marks, Health(Metrics(), SYSTEM))

@@ -1,0 +1,479 @@
+"""One replay from its first record to its summary.
+
+    spans -> read what is selected -> the ordinary flow -> account of what has ended
+          -> later profile changes of the same customers, so that the newest wins
+
+Nothing here decides what a record does in Klaviyo. A call that is interrupted leaves its
+account in the state topic, and the same call goes on with it.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import ClassVar, Final
+
+import msgspec
+
+from pipeline.app import connect, context, forward
+from pipeline.clock import SYSTEM
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.plan import Planner
+from pipeline.forward.source import Source
+from pipeline.kafka.admin import Admin
+from pipeline.kafka.client import Client as Kafka
+from pipeline.kafka.positions import decide
+from pipeline.kafka.producer import Producer
+from pipeline.kafka.ranges import Ranges, Span, look, moments
+from pipeline.kafka.state import State
+from pipeline.klaviyo.client import Client as Klaviyo
+from pipeline.klaviyo.dry import DrySession
+from pipeline.klaviyo.session import Session
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Dead, Partition, Record
+from pipeline.replay.account import Account
+from pipeline.replay.letters import Again, Marks, OpenLetters, Originals
+from pipeline.replay.reader import Selected, Settled
+from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
+from pipeline.replay.spans import Asked, Cut, partitions, spans
+from pipeline.settings import Settings
+from schemas.klaviyo import BACKFILL_SINCE
+
+__all__ = ["Dry", "Halted", "Job", "Progress", "Refused", "Summary", "opened"]
+
+LOOK: Final = 0.1  # s between two looks at how far it is
+
+
+class Halted(PipelineError):
+    """Something stands in the way that a human must mend; the next call goes on."""
+
+
+class Refused(PipelineError):
+    """Klaviyo refuses the credential."""
+
+    exit_code: ClassVar[int] = 3
+
+
+class Dry(msgspec.Struct, frozen=True):
+    """Send nothing; `show` gets each request, `compare` what a profile would change."""
+
+    show: Callable[[str], None]
+    compare: bool = False
+
+
+class Progress(msgspec.Struct, frozen=True):
+    """How far it is, in offsets of the range; `waits` names who is away, and why."""
+
+    stage: str
+    read: int
+    total: int
+    settled: int
+    waits: str
+
+
+class Summary(msgspec.Struct):
+    """What came of it. `sent` are records; the counts are their ends."""
+
+    sent: int = 0
+    delivered: int = 0
+    skipped: int = 0
+    dead_lettered: int = 0
+    later: int = 0  # records sent once more so that the newest wins
+    cut: int = 0  # dead letters whose value was too large to be kept
+    resumed: bool = False
+    interrupted: bool = False
+
+
+class _Silent(DeadLetters):
+    """Writes none: what came later was a letter before, or will be by the service."""
+
+    async def write(self, record: Record, dead: Dead) -> None:
+        """Do nothing."""
+
+
+class _Shown(DeadLetters):
+    """Shows letters instead of writing them."""
+
+    def __init__(self, show: Callable[[str], None]) -> None:
+        self._show = show
+
+    async def write(self, record: Record, dead: Dead) -> None:
+        """Show why it would be one."""
+        where = f"{record.topic}-{record.partition} at offset {record.offset}"
+        pointer = f" ({dead.pointer})" if dead.pointer else ""
+        self._show(f"dead letter: {where}: {dead.reason}: {dead.message}{pointer}")
+
+
+class Job:
+    """What all replays share; made by `opened`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kafka: Kafka,
+        klaviyo: Klaviyo,
+        producer: Producer,
+        health: Health,
+        metrics: Metrics,
+        *,
+        backfill: bool,
+        dry: Dry | None,
+        report: Callable[[Progress], None],
+        stop: asyncio.Event,
+    ) -> None:
+        self._settings = settings
+        self._kafka = kafka
+        self._klaviyo = klaviyo
+        self._producer = producer
+        self._health = health
+        self._metrics = metrics
+        self._dry = dry
+        self._report = report
+        self._stop = stop
+        self._context = context(settings, backfill=backfill)
+        self._touched = Touched()
+        self.summary = Summary()
+
+    # -- what can be asked for -----------------------------------------------------------
+
+    async def replay(
+        self, asked: Sequence[Asked], selection: Selection, name: str
+    ) -> Summary:
+        """Send these ranges again; `name` tells this call from others."""
+        found: dict[Partition, Span] = {}
+        for each in asked:
+            found |= await spans(self._kafka, self._settings.kafka, each)
+        planner = Watched(self._context, self._settings.mapping, self._touched)
+        if self._dry is not None:
+            await self._pass(
+                "showing", found, selection, planner, self._shown(), _nothing
+            )
+            return self._ended()
+        async with self._state("replay") as state:
+            account = Account(state, name)
+            done: dict[Partition, int] = {}
+            if (before := await account.load()) is not None:
+                found, done = await self._still_there(account, *before)
+                self.summary.resumed = True
+            else:
+                account.begin(found)
+            await self._pass(
+                "sending",
+                found,
+                selection,
+                planner,
+                self._letters(DeadLetters),
+                account.settled,
+                done,
+            )
+            if not self._stop.is_set():
+                await self._newest_wins({each: span.to for each, span in found.items()})
+            if not self._stop.is_set():
+                await account.finished()
+        return self._ended()
+
+    async def letters(self, reason: str | None, name: str | None) -> Summary:
+        """Send the open dead letters of that reason, or the one of that id, again."""
+        topic = self._settings.topics.dead_letters
+        found = await spans(self._kafka, self._settings.kafka, Asked(topic))
+        async with self._state("dead-letters") as state:
+            marks = Marks(state)
+            await marks.load()
+            chosen = OpenLetters(marks, reason=reason, name=name)
+            planner = Originals(self._context, self._settings.mapping, self._touched)
+            if self._dry is not None:
+                await self._pass(
+                    "showing", found, chosen, planner, self._shown(), _nothing
+                )
+            else:
+                again = self._letters(Again)
+                await self._pass("sending", found, chosen, planner, again, chosen.settled)
+            self.summary.cut = chosen.cut
+        if self._dry is None and not self._stop.is_set():
+            await self._newest_wins({})
+        return self._ended()
+
+    async def pending(self) -> Summary:
+        """Show what the service would send now: from the group's offsets on."""
+        kafka, found = self._settings.kafka, await self._source_partitions()
+        bounds, started = await look(self._kafka, found)
+        places = decide(
+            bounds, group=kafka.group, start=kafka.start, started=started, young=()
+        )
+        ahead = {each: Span(at, bounds[each].end) for each, at in places.at.items()}
+        planner = Watched(self._context, self._settings.mapping, self._touched)
+        await self._pass("showing", ahead, Everything(), planner, self._shown(), _nothing)
+        return self._ended()
+
+    async def sources(self) -> list[str]:
+        """Give the topics the service reads that exist."""
+        topics = self._settings.topics
+        ours = {topics.dead_letters, topics.state}
+        found = sorted(await self._kafka.topics(exclude=ours))
+        if not found:
+            raise SettingsError(
+                "None of kafka.topics exists: create them (klaviyo-pipeline topics "
+                "--create), or correct kafka.topics."
+            )
+        return found
+
+    # -- how it is done ------------------------------------------------------------------
+
+    async def _still_there(
+        self,
+        account: Account,
+        found: Mapping[Partition, Span],
+        done: dict[Partition, int],
+    ) -> tuple[dict[Partition, Span], dict[Partition, int]]:
+        """Cut off what was sent and deleted since; what was not sent is a loss to say."""
+        bounds, _ = await look(self._kafka, found)
+        for (topic, number), span in found.items():
+            begin = bounds[topic, number].beginning
+            if done.get((topic, number), span.at) < min(begin, span.to):
+                await account.finished()
+                raise Cut(
+                    f"The interrupted call cannot go on: retention has deleted "
+                    f"{topic}-{number} up to offset {begin}. Call again to begin anew, "
+                    "with what is left."
+                )
+        left = {
+            each: Span(min(max(span.at, bounds[each].beginning), span.to), span.to)
+            for each, span in found.items()
+        }
+        return left, done
+
+    async def _newest_wins(self, after: Mapping[Partition, int]) -> None:
+        """Send the profile changes that came later for the same customers (G3).
+
+        Again for what came meanwhile, until nothing did: each time about those only that
+        the time before was about. `after` are the ends of what was just sent.
+        """
+        touched, ends = self._touched, dict(after)
+        found = {*after, *await self._source_partitions()} if touched else set()
+        while touched and not self._stop.is_set():
+            bounds, _ = await look(self._kafka, found)
+            since = dict.fromkeys(found - ends.keys(), max(0, touched.since or 0))
+            ends |= await moments(self._kafka, since, bounds)
+            ahead = {
+                each: Span(max(ends[each], bound.beginning), bound.end)
+                for each, bound in bounds.items()
+            }
+            followed = Touched()
+            later = Later(self._context, touched, followed)
+            reader = await self._pass(
+                "settling", ahead, later, later, self._letters(_Silent), _nothing
+            )
+            self.summary.later += reader.sent
+            touched, ends = followed, {each: span.to for each, span in ahead.items()}
+
+    async def _pass(
+        self,
+        stage: str,
+        ranges: Mapping[Partition, Span],
+        selection: Selection,
+        planner: Planner,
+        letters: DeadLetters,
+        settled: Settled,
+        done: Mapping[Partition, int] | None = None,
+    ) -> Selected:
+        """Carry the selected records of these spans through the flow, to their end."""
+        settings, health = self._settings, self._health
+        flow = forward(settings, self._klaviyo, planner, letters, health, self._metrics)
+        reader = Selected(
+            Ranges(self._kafka, health),
+            ranges,
+            selection,
+            settled=settled,
+            done=done or {},
+            seen=planner.plan,
+        )
+        if not reader.left:
+            return reader
+        source = Source(
+            reader,
+            flow.checkpoint,
+            health,
+            buffer_records=settings.deliver.buffer_records,
+            buffer_bytes=int(settings.deliver.buffer_bytes),
+        )
+        flow.assigned(dict.fromkeys(ranges, ()))
+        before = self._counts()
+        stop = asyncio.Event()
+        running = asyncio.create_task(flow.run(reader, source, stop))
+        try:
+            while not running.done():
+                counts = self._counts() - before
+                self._progress(stage, reader, counts)
+                if (
+                    self._stop.is_set()
+                    or health.halted
+                    or (reader.exhausted and not flow.checkpoint.records)
+                ):
+                    stop.set()
+                await asyncio.wait({running}, timeout=LOOK)
+            running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+            self._add(reader, self._counts() - before, later=stage == "settling")
+        if flow.checkpoint.settled():
+            raise Halted(
+                f"{settings.topics.state} cannot be written, so what was done is not on "
+                "record. Check that the topic exists and may be written, then call "
+                "again: what is sent twice changes nothing in Klaviyo."
+            )
+        self._raise_halt()
+        if not reader.exhausted or flow.checkpoint.records:
+            self._stop.set()
+        return reader
+
+    def _ended(self) -> Summary:
+        self.summary.interrupted = self._stop.is_set()
+        return self.summary
+
+    async def greet(self) -> None:
+        """One harmless call first: a bad key ends it, and the revision gets known.
+
+        Raises `Refused`, `Halted`, and `SettingsError` for a backfill that would mail.
+        """
+        if self._dry is None:
+            asking = asyncio.create_task(self._klaviyo.accounts())
+            try:
+                while not (asking.done() or self._health.halted or self._stop.is_set()):
+                    waits = "; ".join(self._health.waits().values())
+                    self._report(Progress("connecting", 0, 0, 0, waits))
+                    await asyncio.wait({asking}, timeout=LOOK)
+            finally:
+                asking.cancel()
+                await asyncio.wait({asking})
+            self._raise_halt()
+        served = self._klaviyo.served
+        if self._context.backfill and served < BACKFILL_SINCE:
+            raise SettingsError(
+                f"Klaviyo serves revision {served}, in which events cannot be marked as "
+                "history: its flows would send messages to customers. Set "
+                f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for a backfill."
+            )
+
+    def _raise_halt(self) -> None:
+        for reason, message in self._health.halts.items():
+            text = f"{message}. Then call again: it goes on where it stopped."
+            if reason in {"unauthorized", "forbidden", "needs_authorisation"}:
+                raise Refused(text)
+            raise Halted(text)
+
+    def _progress(self, stage: str, reader: Selected, counts: "Counter[str]") -> None:
+        waits = "; ".join(self._health.waits().values())
+        read = reader.total - reader.left
+        self._report(Progress(stage, read, reader.total, counts.total(), waits))
+
+    def _counts(self) -> "Counter[str]":
+        """Give how many records ended how, so far."""
+        found: Counter[str] = Counter()
+        for metric in self._metrics.records_settled.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    found[sample.labels["result"]] += int(sample.value)
+        return found
+
+    def _add(self, reader: Selected, ends: "Counter[str]", *, later: bool) -> None:
+        if not later:
+            self.summary.sent += reader.sent
+            self.summary.delivered += ends["delivered"]
+            self.summary.skipped += ends["skipped"]
+            self.summary.dead_lettered += ends["dead_lettered"]
+
+    async def _source_partitions(self) -> list[Partition]:
+        return [
+            each
+            for topic in await self.sources()
+            for each in await partitions(self._settings.kafka, topic, None)
+        ]
+
+    def _letters(self, kind: type[DeadLetters]) -> DeadLetters:
+        settings = self._settings
+        return kind(
+            self._producer,
+            settings.topics.dead_letters,
+            settings.subscription.name,
+            self._health,
+            self._metrics,
+        )
+
+    def _shown(self) -> DeadLetters:
+        assert self._dry is not None  # noqa: S101  asked for in a dry run only
+        return _Shown(self._dry.show)
+
+    @asynccontextmanager
+    async def _state(self, owner: str) -> AsyncIterator[State]:
+        settings = self._settings
+        prefix = f"{settings.slug}/{owner}"
+        state = State(settings.kafka, settings.topics.state, prefix)
+        try:
+            yield state
+        finally:
+            await state.close()
+
+
+async def _nothing(_: Mapping[Partition, int]) -> bool:
+    """Keep no account."""
+    return True
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    *,
+    report: Callable[[Progress], None],
+    stop: asyncio.Event,
+    backfill: bool = False,
+    dry: Dry | None = None,
+) -> AsyncIterator[Job]:
+    """Connect to both ends; leaving the block closes everything.
+
+    Raises `KafkaUnreachable`, and what `Job.greet` raises.
+    """
+    if dry is None or dry.compare:
+        settings.require_credential()
+    metrics = Metrics()
+    health = Health(metrics, SYSTEM)
+    producer = Producer(settings=settings.kafka)
+    async with AsyncExitStack() as stack:
+        kafka = Kafka(settings.kafka)
+        await kafka.open()
+        stack.push_async_callback(kafka.close)
+        if dry is None:
+            await _create_topics(settings)
+            await producer.start()
+            stack.push_async_callback(producer.stop)
+        klaviyo = await stack.enter_async_context(
+            connect(settings, health, metrics, None if dry is None else _dried(dry))
+        )
+        health.phase = "running"
+        job = Job(
+            settings,
+            kafka,
+            klaviyo,
+            producer,
+            health,
+            metrics,
+            backfill=backfill,
+            dry=dry,
+            report=report,
+            stop=stop,
+        )
+        await job.greet()
+        yield job
+
+
+def _dried(dry: Dry) -> Callable[[Session], Session]:
+    return lambda session: DrySession(session, dry.show, compare=dry.compare)
+
+
+async def _create_topics(settings: Settings) -> None:
+    if settings.topics.create:
+        admin = Admin(settings.kafka)
+        await admin.create_missing(settings.topics.dead_letters)
+        await admin.create_missing(settings.topics.state, compact=True)

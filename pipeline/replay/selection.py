@@ -1,0 +1,162 @@
+"""Which records of a range are meant, and whom they are about."""
+
+from collections.abc import Iterable
+from typing import Final, Protocol
+
+import msgspec
+
+from pipeline.forward.plan import Planner
+from pipeline.records import Dead, Record, Skipped
+from schemas.commands import CreateEvent, UpsertProfile
+from schemas.event import Context, Plan
+from schemas.mapping import Mappings
+
+__all__ = ["Everything", "OfCustomer", "OfKey", "OfOrder", "Selection", "Touched"]
+
+MANY: Final = 1_000_000  # customers kept apart; beyond them everybody counts as touched
+
+
+class Selection(Protocol):
+    """Says of each record whether it is meant."""
+
+    def wants(self, record: Record) -> bool:
+        """Whether to send it."""
+        ...
+
+
+class Everything:
+    """All there is."""
+
+    def wants(self, record: Record) -> bool:
+        """Always."""
+        del record
+        return True
+
+
+class OfKey:
+    """The records with one key."""
+
+    def __init__(self, key: str) -> None:
+        self._key = key.encode()
+
+    def wants(self, record: Record) -> bool:
+        """Whether it has that key."""
+        return record.key == self._key
+
+
+class OfCustomer(OfKey):
+    """All about the customer with that id, orders too; tombstones go by their key."""
+
+    def __init__(self, name: str, context: Context, mappings: Mappings) -> None:
+        super().__init__(name)
+        self._name = name
+        self._planner = Planner(context, mappings)
+
+    def wants(self, record: Record) -> bool:
+        """Whether what it asks for is about that customer."""
+        planned = self._planner.plan(record)
+        if not isinstance(planned, Plan) or not planned.commands:
+            return super().wants(record)
+        return any(each.identity.external_id == self._name for each in planned.commands)
+
+
+class OfOrder(OfKey):
+    """All events of the order with that id."""
+
+    def __init__(self, name: str, context: Context, mappings: Mappings) -> None:
+        super().__init__(name)
+        self._name = name
+        # Also where klaviyo.generate_events is off: the order is there, and is skipped.
+        self._planner = Planner(
+            msgspec.structs.replace(context, generate_events=True), mappings
+        )
+
+    def wants(self, record: Record) -> bool:
+        """Whether one of its events is of that order."""
+        planned = self._planner.plan(record)
+        if not isinstance(planned, Plan):
+            return super().wants(record)
+        return any(
+            isinstance(each, CreateEvent)
+            and (each.unique_id == self._name or each.unique_id.startswith(self._prefix))
+            for each in planned.commands
+        )
+
+    @property
+    def _prefix(self) -> str:
+        return f"{self._name}:"
+
+
+class Touched:
+    """The customers whose records were sent again, and since when.
+
+    Their older data may have overwritten newer; so what came later for them is sent once
+    more (contract G3). Kept as numbers of 8 bytes: names would be their whole addresses.
+    """
+
+    def __init__(self) -> None:
+        self.since: int | None = None  # ms; Kafka's time of the first record
+        self._who: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return self.since is not None
+
+    def learn(self, record: Record, planned: Plan | Skipped | Dead) -> None:
+        """A record is sent again."""
+        if not isinstance(planned, Plan) or not planned.commands:
+            return
+        self.since = min(record.timestamp, self.since or record.timestamp)
+        if len(self._who) < MANY:
+            for command in planned.commands:
+                self._who.update(map(hash, command.identity.names()))
+
+    def knows(self, names: Iterable[str]) -> bool:
+        """Whether one of them was touched."""
+        return len(self._who) >= MANY or not self._who.isdisjoint(map(hash, names))
+
+
+class Later(Planner):
+    """Plans what came later for touched customers: the state of their profiles alone.
+
+    An event that came later is sent by the service, or was; its flows are not our affair.
+    """
+
+    def __init__(self, context: Context, touched: Touched, followed: Touched) -> None:
+        """`followed` learns whom it was about, in turn."""
+        super().__init__(context)
+        self._touched = touched
+        self._followed = followed
+
+    def wants(self, record: Record) -> bool:
+        """Whether it updates the profile of a touched customer."""
+        planned = self.plan(record)
+        return isinstance(planned, Plan) and bool(planned.commands)
+
+    def plan(self, record: Record) -> Plan | Skipped | Dead:
+        """Leave the profile updates of touched customers."""
+        planned = super().plan(record)
+        if not isinstance(planned, Plan):
+            return Skipped("unknown_type")
+        kept = [
+            command
+            for command in planned.commands
+            if isinstance(command, UpsertProfile)
+            and self._touched.knows(command.identity.names())
+        ]
+        later = Plan([*kept])
+        self._followed.learn(record, later)
+        return later
+
+
+class Watched(Planner):
+    """Plans as always, and remembers who is touched by it."""
+
+    def __init__(self, context: Context, mappings: Mappings, touched: Touched) -> None:
+        super().__init__(context, mappings)
+        self._touched = touched
+
+    def plan(self, record: Record) -> Plan | Skipped | Dead:
+        """Plan it."""
+        planned = super().plan(record)
+        self._touched.learn(record, planned)
+        return planned

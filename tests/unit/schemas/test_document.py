@@ -1,0 +1,75 @@
+"""The documents agree with real messages and with the official validators."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jsonschema_rs
+import pytest
+
+from schemas.document import OUT, asyncapi, json_schema
+from schemas.registry import EVENT_TYPES
+
+PARSER = """
+const { Parser } = require('@asyncapi/parser');
+new Parser().parse(require('fs').readFileSync(0, 'utf8')).then(({ diagnostics }) => {
+  const errors = diagnostics.filter(each => each.severity === 0);
+  console.log(JSON.stringify(errors.map(each => [each.message, each.path])));
+});
+"""
+
+
+def document() -> dict[str, Any]:
+    out = {name: f"klaviyo.{name}" for name in OUT}
+    return asyncapi("1.2.3", ["shop.customers", "shop/orders"], out)
+
+
+@pytest.mark.parametrize("tag", EVENT_TYPES)
+def test_every_example_fits_the_json_schema(tag: str) -> None:
+    validator = jsonschema_rs.validator_for(json_schema())
+    for example in EVENT_TYPES[tag].examples:
+        message = json.loads(example)
+        assert validator.is_valid(message)
+        assert not validator.is_valid({**message, "type": "no.such.type"})
+        assert not validator.is_valid({**message, "occurred_at": 5})
+
+
+def test_every_reference_of_the_asyncapi_document_leads_somewhere() -> None:
+    whole = document()
+    references: list[str] = []
+
+    def walk(part: Any) -> None:
+        if isinstance(part, dict):
+            references.extend(v for k, v in part.items() if k == "$ref")
+            for value in part.values():
+                walk(value)
+        elif isinstance(part, list):
+            for value in part:
+                walk(value)
+
+    walk(whole)
+    assert references
+    for reference in references:
+        place: Any = whole
+        for step in reference.removeprefix("#/").split("/"):
+            place = place[step.replace("~1", "/").replace("~0", "~")]
+
+
+def test_the_official_parser_takes_the_asyncapi_document() -> None:
+    """Needs node and the package @asyncapi/parser, in node_modules or NODE_PATH."""
+    node = shutil.which("node")
+    if node is None:
+        pytest.skip("node is not installed")
+    parsed = subprocess.run(
+        [node, "-e", PARSER],
+        input=json.dumps(document()),
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+        check=False,
+    )
+    if "MODULE_NOT_FOUND" in parsed.stderr:
+        pytest.skip("npm install @asyncapi/parser")
+    assert json.loads(parsed.stdout) == []
