@@ -127,7 +127,7 @@ class App:
                 clock=SYSTEM,
                 on_assigned=assigned,
                 on_revoked=flow.revoked,
-                exclude=(settings.topics.dead_letters,),
+                exclude=(settings.topics.dead_letters, settings.topics.state),
             )
             await consumer.start()
             stack.push_async_callback(consumer.stop)
@@ -149,13 +149,16 @@ class App:
         self._log.info("stopped")
 
     async def _create_topics(self) -> None:
-        topic = self.settings.topics.dead_letters
-        try:
-            if await Admin(self.settings.kafka).create_missing(topic):
-                self._log.info("created", topic=topic)
-        except TopicRefused as refused:
-            # Not needed until the first dead letter; then the flow halts and says so.
-            self._log.warning("dead-letter topic cannot be created", message=str(refused))
+        admin, topics = Admin(self.settings.kafka), self.settings.topics
+        for topic, compact in ((topics.dead_letters, False), (topics.state, True)):
+            try:
+                if await admin.create_missing(topic, compact=compact):
+                    self._log.info("created", topic=topic)
+            except TopicRefused as refused:
+                # Not needed until something is written; then that is said.
+                self._log.warning(
+                    "topic cannot be created", topic=topic, message=str(refused)
+                )
 
 
 @asynccontextmanager

@@ -65,17 +65,18 @@ class Admin:
         }
 
     async def create_missing(
-        self, *names: str, retention_ms: int = RETENTION
+        self, *names: str, retention_ms: int = RETENTION, compact: bool = False
     ) -> list[str]:
         """Make those that do not exist, with the broker's defaults, and wait for them.
 
-        Returns the names it made. Raises `TopicRefused`.
+        `compact` keeps the last record of each key, whatever its age. Returns the names
+        it made. Raises `TopicRefused`.
         """
         async with self._connected() as client:
             there = await _partitions(client)
             missing = [name for name in names if name not in there]
             if missing:
-                await _create(client, missing, retention_ms)
+                await _create(client, missing, retention_ms, compact=compact)
                 await _ready(client, missing)
         return missing
 
@@ -121,14 +122,19 @@ async def _configs(
 
 
 async def _create(
-    client: AIOKafkaAdminClient, names: Collection[str], retention_ms: int
+    client: AIOKafkaAdminClient,
+    names: Collection[str],
+    retention_ms: int,
+    *,
+    compact: bool,
 ) -> None:
     cluster: dict[str, Any] = await client.describe_cluster()
     if cluster["controller_id"] not in {node["node_id"] for node in cluster["brokers"]}:
         # The embedded broker: it makes a topic when somebody asks for it by its name.
         await client.describe_topics(list(names))
         return
-    config = {"retention.ms": str(retention_ms), "cleanup.policy": "delete"}
+    policy = "compact" if compact else "delete"
+    config = {"retention.ms": str(retention_ms), "cleanup.policy": policy}
     topics = [NewTopic(name, 1, 1, topic_configs=config) for name in names]
     for topic in topics:
         # The broker's defaults (KIP-464); aiokafka's constructor does not take them.

@@ -88,10 +88,14 @@ class Settings(BaseSettings):
     @classmethod
     def _no_circle(cls, topics: Topics, info: ValidationInfo) -> Topics:
         kafka = info.data.get("kafka")
-        if isinstance(kafka, Kafka) and topics.dead_letters in kafka.topics:
+        if not isinstance(kafka, Kafka):
+            return topics
+        if topics.dead_letters in kafka.topics:
             raise ValueError(
                 "dead_letters is one of kafka.topics; a dead letter would be read again"
             )
+        if topics.state in {topics.dead_letters, *kafka.topics}:
+            raise ValueError("state needs a topic of its own")
         return topics
 
     @property

@@ -272,11 +272,15 @@ class Topics(Section):
         default="klaviyo.dead-letters",
         description="Topic for records Klaviyo cannot take.",
     )
+    state: str = Field(
+        default="klaviyo.state",
+        description="Compacted topic for what must outlive the process.",
+    )
     create: bool = Field(
         default=True, description="Whether `run` creates the topics it writes."
     )
 
-    _named = field_validator("dead_letters")(topic_name)
+    _named = field_validator("dead_letters", "state")(topic_name)
 
 
 class Events(Section):

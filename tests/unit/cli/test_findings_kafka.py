@@ -15,6 +15,7 @@ from pipeline.settings import Kafka, Settings, Topics
 
 SOURCE = ("shop.customers", "shop.orders")
 DEAD = "klaviyo.dead-letters"
+STATE = "klaviyo.state"
 DAY = 86_400_000
 
 
@@ -23,6 +24,7 @@ class Cluster:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.there = {name: Topic(name, 2, 7 * DAY, "delete") for name in (*SOURCE, DEAD)}
+        self.there[STATE] = Topic(STATE, 1, -1, "compact")
         self.bounds_of: dict[Partition, Bounds] = {}
         self.down = False
         self.says: Exception | None = None
@@ -48,12 +50,14 @@ class Cluster:
         return {name: self.there.get(name) for name in names}
 
     async def create_missing(
-        self, *names: str, retention_ms: int | None = None
+        self, *names: str, retention_ms: int | None = None, compact: bool = False
     ) -> list[str]:
         missing = [name for name in names if name not in self.there]
         for name in missing:
             self.made.append((name, retention_ms))
-            self.there[name] = Topic(name, 1, retention_ms or 30 * DAY, "delete")
+            self.there[name] = Topic(
+                name, 1, retention_ms or 30 * DAY, "compact" if compact else "delete"
+            )
         return missing
 
     async def bounds(
@@ -176,6 +180,7 @@ def test_topics_shows_use_partitions_retention_and_cleanup(
         ["shop.customers", "read", "yes", "12", "unknown", "unknown"],
         ["shop.orders", "read", "yes", "2", "7", "days", "delete"],
         [DEAD, "written", "yes", "1", "for", "ever", "compact"],
+        [STATE, "written", "yes", "1", "for", "ever", "compact"],
         ["^more", "read", "pattern"],
     ]
     assert cluster.made == []
@@ -186,15 +191,19 @@ def test_topics_says_how_to_create_what_is_missing_and_creates_it(
 ) -> None:
     del cluster.there[DEAD]
     del cluster.there["shop.orders"]
+    del cluster.there[STATE]
     assert cli.main(["topics"]) == 0
     out = capsys.readouterr().out
     assert "klaviyo-pipeline topics --create" in out
     assert cluster.made == []
     assert cli.main(["topics", "--create"]) == 0
     out = capsys.readouterr().out
-    assert out.count("created") == 2
+    assert out.count("created") == 3
     assert "--create" not in out
-    assert cluster.made == [("shop.orders", 7 * DAY), (DEAD, None)]
+    assert cluster.made == [("shop.orders", 7 * DAY), (DEAD, None), (STATE, None)]
+    made = cluster.there[STATE]
+    assert made is not None
+    assert made.cleanup_policy == "compact"
 
 
 def test_topics_without_kafka_is_exit_4(

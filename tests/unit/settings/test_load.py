@@ -64,6 +64,7 @@ def test_without_anything_the_defaults_are_those_of_the_contract() -> None:
     assert settings.kafka.start == "none"
     assert settings.kafka.session_timeout == 15
     assert settings.topics.dead_letters == "klaviyo.dead-letters"
+    assert settings.topics.state == "klaviyo.state"
     assert settings.topics.create is True
     assert settings.events.order_placed == "Placed Order"
     assert settings.events.ordered_product == "Ordered Product"
@@ -421,7 +422,7 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 40
+    assert len(described) == 41
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
