@@ -12,17 +12,29 @@ import typer
 
 from pipeline.cli.check import check
 from pipeline.cli.demo import demo
+from pipeline.cli.login import login
+from pipeline.cli.logout import logout
 from pipeline.cli.options import Options
 from pipeline.cli.output import complain, quiet_end
 from pipeline.cli.run import run
 from pipeline.cli.sandbox import sandbox
+from pipeline.cli.status import status
 from pipeline.cli.topics import topics
 from pipeline.errors import PipelineError
 
 __all__ = ["application", "main"]
 
 NAME: Final = "klaviyo-pipeline"
-COMMANDS: Final = (run, check, topics, demo, sandbox)
+COMMANDS: Final = (
+    run,
+    check,
+    login,
+    logout,
+    status,
+    topics,
+    demo,
+    sandbox,
+)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -55,8 +55,10 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
                 "FAULT",
                 "credential",
                 found.message,
-                "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key of the "
-                "account.",
+                "Authorise the app again: klaviyo-pipeline login."
+                if settings.uses_oauth
+                else "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key "
+                "of the account.",
                 REFUSED,
             )
         case "forbidden":
@@ -64,8 +66,11 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
                 "FAULT",
                 "credential",
                 found.message,
-                "Make a key with accounts:read, profiles:write and events:write; the "
-                "scopes of a key cannot be changed.",
+                "Add the scope to the app at Klaviyo and to klaviyo.scopes, then: "
+                "klaviyo-pipeline login."
+                if settings.uses_oauth
+                else "Make a key with accounts:read, profiles:write and events:write; "
+                "the scopes of a key cannot be changed.",
                 REFUSED,
             )
         case "revision_retired":

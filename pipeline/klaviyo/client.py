@@ -199,6 +199,8 @@ def _standing(  # noqa: PLR0911 - one line per kind
         case "accepted":
             return "ok", ""
         case "unauthorized":
+            if not status:
+                return "unauthorized", "there is nothing to log in with"
             return "unauthorized", f"Klaviyo does not know the credential ({status})"
         case "forbidden":
             return "forbidden", f"the credential lacks the scope accounts:read ({status})"
