@@ -73,7 +73,7 @@ class Access:
     async def authorization(self) -> str:
         """Return the header's value, blank while nobody is connected."""
         tokens = self._tokens
-        if tokens is not None and self._clock.now() >= tokens.expires:
+        if tokens and not self._lack and self._clock.now() >= tokens.expires:
             await self._renew(tokens)
         self._given = self._header()
         return self._given

@@ -59,7 +59,16 @@ def test_help_lists_the_commands_and_nothing_else() -> None:
         for line in result.stdout.partition("Commands:")[2].splitlines()
         if line.strip()
     ]
-    assert listed == ["run", "check", "topics", "demo", "sandbox"]
+    assert listed == [
+        "run",
+        "check",
+        "login",
+        "logout",
+        "status",
+        "topics",
+        "demo",
+        "sandbox",
+    ]
     assert "\x1b" not in result.stdout
 
 

@@ -422,13 +422,15 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 41
+    assert len(described) == 46
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
     assert described["klaviyo.api_key"].secret
     assert described["kafka.sasl_password"].secret
-    assert sum(setting.secret for setting in described.values()) == 2
+    assert described["klaviyo.client_secret"].secret
+    assert described["secrets.key"].secret
+    assert sum(setting.secret for setting in described.values()) == 4
     assert described["klaviyo.api_key"].default == "blank"
     assert described["kafka.topics"].default == "shop.customers, shop.orders"
     assert described["deliver.buffer_bytes"].default == "64 MiB"
