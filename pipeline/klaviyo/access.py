@@ -79,12 +79,14 @@ class Access:
         return self._given
 
     async def refused(self, authorization: str) -> None:
-        """Refresh, unless that was done since, or so lately that it would be vain."""
+        """Refresh, unless that was done since, or so lately that it would be vain.
+
+        Then it only looks whether another process has logged out or in.
+        """
         tokens = self._tokens
-        if tokens is None or authorization != self._header():
-            return
-        if self._clock.now() - tokens.obtained >= YOUNG:
-            await self._renew(tokens)
+        if tokens is not None and authorization == self._header():
+            young = self._clock.now() - tokens.obtained < YOUNG
+            await self._renew(tokens, look_only=young)
 
     async def wait_changed(self) -> None:
         """Return when there are other tokens than the ones given last."""
@@ -144,7 +146,10 @@ class Access:
                 if self._clock.now() >= self._due:
                     await self._renew(tokens)
                 pause = min(pause, max(self._due - self._clock.now(), 1.0))
-            await asyncio.sleep(pause)
+            changed = self._changed  # a halt shortens the pause
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await changed.wait()
             # Kafka being away is said by those who cannot do without it.
             with suppress(PipelineError):
                 stored = await self._vault.read()
@@ -159,19 +164,19 @@ class Access:
 
     # -- refresh -----------------------------------------------------------------------
 
-    async def _renew(self, old: Tokens) -> None:
+    async def _renew(self, old: Tokens, *, look_only: bool = False) -> None:
         """Wait for the one refresh; a caller that is cancelled does not cancel it."""
         if self._renewal is None or self._renewal.done():
             if self._tokens is not old:
                 return
-            self._renewal = asyncio.create_task(self._refresh(old))
+            self._renewal = asyncio.create_task(self._refresh(old, look_only=look_only))
         await asyncio.shield(self._renewal)
 
-    async def _refresh(self, old: Tokens) -> None:
+    async def _refresh(self, old: Tokens, *, look_only: bool) -> None:
         failures = 0
         while True:
             try:
-                await self._refresh_once(old)
+                await self._refresh_once(old, look_only=look_only)
             except NotGranted as error:
                 self._lacking(f"{error} Use `{LOGIN}`, or /connect of the service.")
                 self._hopeless = True
@@ -186,9 +191,11 @@ class Access:
             self._health.back(_WAIT)
             return
 
-    async def _refresh_once(self, old: Tokens) -> None:
+    async def _refresh_once(self, old: Tokens, *, look_only: bool) -> None:
         stored = await self._vault.read()
         if not self._is_news(stored):
+            if look_only:
+                return
             async with self._vault.claim():
                 stored = await self._vault.read()
                 if not self._is_news(stored):

@@ -414,6 +414,20 @@ async def test_a_logout_elsewhere_halts_within_two_minutes() -> None:
 
 
 @virtual
+async def test_a_logout_elsewhere_is_noticed_at_the_next_call() -> None:
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        await world.connect().disconnect()
+        call = asyncio.create_task(replica.client.create_event(EVENT))
+        await asyncio.sleep(3)
+        assert "no account is connected" in replica.reasons()
+        await world.login()
+        await asyncio.sleep(10)
+        assert call.done()
+
+
+@virtual
 async def test_a_token_refused_when_it_is_new_is_not_refreshed_in_a_circle() -> None:
     async with World() as world:
         await world.login()
