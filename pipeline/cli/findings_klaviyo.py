@@ -11,6 +11,12 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
 
 __all__ = ["look_at_klaviyo"]
 
+_LEFT: Final = {
+    0: "served",
+    12: "served for less than a year more,",
+    18: "served for less than six months more,",
+    23: "served for less than a month more,",
+}
 USED: Final = ("create_or_update_profile", "create_event")  # operations of a run
 
 
@@ -99,7 +105,8 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
         return Finding(
             "note",
             "revision",
-            f"asked for {found.asked} ({found.stage}), served {served}",
+            f"asked for {found.asked} ({found.stage}), served {served}, "
+            f"until {found.served_retires}",
             f"Set klaviyo.api_revision to {served} or newer, so that it changes only "
             "when you want.",
         )
@@ -108,7 +115,7 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
     return Finding(
         "note",
         "revision",
-        f"{served}, {found.stage}, served until {found.retires}",
+        f"{served}, {found.stage}, {_LEFT[found.milestone]} until {found.retires}",
         "Set klaviyo.api_revision to a newer one before that day.",
     )
 

@@ -44,6 +44,8 @@ class Findings(msgspec.Struct, frozen=True):
     served: str | None  # revision; None when no answer said
     stage: Stage  # of the revision asked for
     retires: str  # YYYY-MM-DD, the revision asked for
+    served_retires: str  # YYYY-MM-DD
+    milestone: int  # months, of `revision.MILESTONES`, the revision asked for
     quotas: Mapping[str, tuple[int, int]]  # operation -> calls per second, per minute
 
 
@@ -169,6 +171,8 @@ class Client:
             served=revision.served if revision.known else None,
             stage=revision.stage(revision.asked),
             retires=revision.retires(revision.asked),
+            served_retires=revision.retires(revision.served),
+            milestone=revision.milestone(revision.asked),
             quotas=self._limits.quotas(),
         )
 

@@ -128,6 +128,10 @@ class Metrics:
             "1 for the revision Klaviyo really serves.",
             "revision",
         )
+        self.revision_retires = gauge(
+            "revision_retires_timestamp_seconds",
+            "Day from which the revision asked for is not served. Near: act.",
+        )
         # -- progress and bounds ---------------------------------------------------------
         self.consumer_lag = gauge(
             "consumer_lag",
