@@ -219,6 +219,6 @@ def _shown(default: object) -> str:
         case ByteSize():
             return default.human_readable(separator=" ").replace(".0 ", " ")
         case tuple():
-            return ", ".join(default)
+            return ", ".join(default) or "blank"
         case _:
             return str(default)

@@ -148,7 +148,8 @@ class Klaviyo(Section):
         f"blank is `{DEFAULT_REDIRECT}`.",
     )
     scopes: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
-        default=DEFAULT_SCOPES, description="Scopes to ask the user for."
+        default=(),
+        description="Scopes to ask the user for; blank is what the pipeline uses.",
     )
 
     @field_validator("redirect_url")
