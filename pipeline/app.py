@@ -11,7 +11,7 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from importlib.metadata import version
 from typing import Final
 
@@ -33,13 +33,19 @@ from pipeline.kafka.consumer import Consumer
 from pipeline.kafka.producer import Producer
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
-from pipeline.klaviyo.auth import ApiKey
+from pipeline.klaviyo.access import Access
+from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.connect import Connect
+from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.oauth import App as Registered
+from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.share import Share
+from pipeline.klaviyo.tokens import Vault
 from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
@@ -49,6 +55,7 @@ from schemas import event as schema
 
 __all__ = [
     "App",
+    "account",
     "connect",
     "context",
     "forward",
@@ -72,7 +79,18 @@ class App:
         self.settings = settings
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
-        self.probes = Probes(settings.http, self.health, self.metrics)
+        self.page: ConnectPage | None = None
+        self._state: State | None = None
+        if settings.uses_oauth:
+            self._state = _state(settings)
+            account = _account(settings, self._state)
+            self.page = ConnectPage(account, self.health, SYSTEM)
+        self.probes = Probes(
+            settings.http,
+            self.health,
+            self.metrics,
+            self.page.routes() if self.page else (),
+        )
         self.metrics.build.labels(
             version("klaviyo-pipeline"), settings.klaviyo.api_revision
         ).set(1)
@@ -102,6 +120,9 @@ class App:
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
+            if self.page is not None and self._state is not None:
+                stack.push_async_callback(self._state.close)
+                self.page.announce()
             if settings.topics.create:
                 await self._create_topics()
             producer = Producer(settings=settings.kafka)
@@ -205,28 +226,100 @@ async def connect(
     )
     chance = random.Random().random  # noqa: S311  jitter, not a secret
     limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
-    session = Session(
-        api_url=settings.klaviyo.api_url,
-        agent=(
-            f"klaviyo-pipeline/{version('klaviyo-pipeline')}"
-            f" ({settings.subscription.version})"
-        ),
-        credential=ApiKey(settings.secrets().current_api_key),
-        revision=Revision(
-            settings.klaviyo.api_revision,
-            strict=settings.klaviyo.strict_revision,
+    async with _credential(settings, health, metrics) as credential:
+        session = Session(
+            api_url=settings.klaviyo.api_url,
+            agent=_agent(settings),
+            credential=credential,
+            revision=Revision(
+                settings.klaviyo.api_revision,
+                strict=settings.klaviyo.strict_revision,
+                metrics=metrics,
+                clock=SYSTEM,
+            ),
+            limits=limits,
+            connections=throttle.concurrent_connections,
+            health=health,
             metrics=metrics,
             clock=SYSTEM,
-        ),
-        limits=limits,
-        connections=throttle.concurrent_connections,
-        health=health,
-        metrics=metrics,
-        clock=SYSTEM,
-        chance=chance,
+            chance=chance,
+        )
+        async with session:
+            yield Client(wrapped(session) if wrapped else session, limits)
+
+
+@asynccontextmanager
+async def account(settings: Settings) -> AsyncIterator[Connect]:
+    """Open what `login`, `logout` and `status` work with: the app, the stored tokens.
+
+    Makes the state topic if it is missing and may be made. Raises `SettingsError`,
+    `KafkaUnreachable`.
+    """
+    settings.require_oauth()
+    state = _state(settings)
+    try:
+        if settings.topics.create:
+            with suppress(TopicRefused):  # said when something is written
+                await Admin(settings.kafka).create_missing(
+                    settings.topics.state, compact=True
+                )
+        yield _account(settings, state)
+    finally:
+        await state.close()
+
+
+@asynccontextmanager
+async def _credential(
+    settings: Settings, health: Health, metrics: Metrics
+) -> AsyncIterator[Credential]:
+    """What we log in with: the private key, or the tokens of the account connected."""
+    if not settings.uses_oauth:
+        yield ApiKey(settings.api_key().current_api_key)
+        return
+    state = _state(settings)
+    try:
+        async with Access(
+            _oauth(settings),
+            _vault(settings, state),
+            health=health,
+            metrics=metrics,
+            clock=SYSTEM,
+            chance=random.Random().random,  # noqa: S311  jitter, not a secret
+        ) as access:
+            yield access
+    finally:
+        await state.close()
+
+
+def _account(settings: Settings, state: State) -> Connect:
+    return Connect(_oauth(settings), _vault(settings, state))
+
+
+def _state(settings: Settings) -> State:
+    return State(settings.kafka, settings.topics.state, f"{settings.slug}/oauth")
+
+
+def _vault(settings: Settings, state: State) -> Vault:
+    chance = random.Random().random  # noqa: S311  jitter, not a secret
+    return Vault(state, settings.secrets.key.get_secret_value(), SYSTEM, chance)
+
+
+def _oauth(settings: Settings) -> OAuth:
+    klaviyo = settings.klaviyo
+    registered = Registered(
+        client_id=klaviyo.client_id,
+        client_secret=klaviyo.client_secret.get_secret_value(),
+        redirect_url=klaviyo.redirect_url,
+        scopes=klaviyo.scopes,
     )
-    async with session:
-        yield Client(wrapped(session) if wrapped else session, limits)
+    return OAuth(
+        registered, klaviyo.api_url, _agent(settings), klaviyo.api_revision, SYSTEM
+    )
+
+
+def _agent(settings: Settings) -> str:
+    own = f"klaviyo-pipeline/{version('klaviyo-pipeline')}"
+    return f"{own} ({settings.subscription.version})"
 
 
 def planning(

@@ -13,12 +13,15 @@ import typer
 from pipeline.cli.check import check
 from pipeline.cli.dead_letters import dead_letters
 from pipeline.cli.demo import demo
+from pipeline.cli.login import login
+from pipeline.cli.logout import logout
 from pipeline.cli.options import Options
 from pipeline.cli.output import complain, quiet_end
 from pipeline.cli.replay import backfill, replay
 from pipeline.cli.run import run
 from pipeline.cli.sandbox import sandbox
 from pipeline.cli.schema import schema
+from pipeline.cli.status import status
 from pipeline.cli.sync import sync
 from pipeline.cli.topics import topics
 from pipeline.errors import PipelineError, SettingsError
@@ -26,7 +29,19 @@ from pipeline.errors import PipelineError, SettingsError
 __all__ = ["application", "main"]
 
 NAME: Final = "klaviyo-pipeline"
-COMMANDS: Final = (run, check, replay, backfill, topics, schema, demo, sandbox)
+COMMANDS: Final = (
+    run,
+    check,
+    login,
+    logout,
+    status,
+    replay,
+    backfill,
+    topics,
+    schema,
+    demo,
+    sandbox,
+)
 GROUPS: Final = (sync, dead_letters)
 
 

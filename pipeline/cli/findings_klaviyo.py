@@ -19,6 +19,12 @@ NEEDED: Final = {
     "events:read": "looking at what arrived",
     "metrics:read": "looking at what arrived",
 }
+_LEFT: Final = {
+    0: "served",
+    12: "served for less than a year more,",
+    18: "served for less than six months more,",
+    23: "served for less than a month more,",
+}
 USED: Final = ("create_or_update_profile", "create_event")  # operations of a run
 
 
@@ -96,8 +102,10 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
                 "FAULT",
                 "credential",
                 found.message,
-                "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key of the "
-                "account.",
+                "Authorise the app again: klaviyo-pipeline login."
+                if settings.uses_oauth
+                else "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key "
+                "of the account.",
                 REFUSED,
             )
         case "forbidden":
@@ -105,8 +113,11 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
                 "FAULT",
                 "credential",
                 found.message,
-                "Make a key with accounts:read, profiles:write and events:write; the "
-                "scopes of a key cannot be changed.",
+                "Add the scope to the app at Klaviyo and to klaviyo.scopes, then: "
+                "klaviyo-pipeline login."
+                if settings.uses_oauth
+                else "Make a key with accounts:read, profiles:write and events:write; "
+                "the scopes of a key cannot be changed.",
                 REFUSED,
             )
         case "revision_retired":
@@ -135,7 +146,8 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
         return Finding(
             "note",
             "revision",
-            f"asked for {found.asked} ({found.stage}), served {served}",
+            f"asked for {found.asked} ({found.stage}), served {served}, "
+            f"until {found.served_retires}",
             f"Set klaviyo.api_revision to {served} or newer, so that it changes only "
             "when you want.",
         )
@@ -144,7 +156,7 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
     return Finding(
         "note",
         "revision",
-        f"{served}, {found.stage}, served until {found.retires}",
+        f"{served}, {found.stage}, {_LEFT[found.milestone]} until {found.retires}",
         "Set klaviyo.api_revision to a newer one before that day.",
     )
 

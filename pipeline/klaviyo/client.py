@@ -56,6 +56,8 @@ class Findings(msgspec.Struct, frozen=True):
     served: str | None  # revision; None when no answer said
     stage: Stage  # of the revision asked for
     retires: str  # YYYY-MM-DD, the revision asked for
+    served_retires: str  # YYYY-MM-DD
+    milestone: int  # months, of `revision.MILESTONES`, the revision asked for
     quotas: Mapping[str, tuple[int, int]]  # operation -> calls per second, per minute
     ahead: float | None = None  # s our clock is ahead of Klaviyo's; None: it did not say
 
@@ -336,6 +338,8 @@ class Client:
             served=revision.served if revision.known else None,
             stage=revision.stage(revision.asked),
             retires=revision.retires(revision.asked),
+            served_retires=revision.retires(revision.served),
+            milestone=revision.milestone(revision.asked),
             quotas=self._limits.quotas(),
             ahead=_ahead(attempt),
         )
@@ -391,6 +395,8 @@ def _standing(  # noqa: PLR0911 - one line per kind
         case "accepted":
             return "ok", ""
         case "unauthorized":
+            if not status:
+                return "unauthorized", "there is nothing to log in with"
             return "unauthorized", f"Klaviyo does not know the credential ({status})"
         case "forbidden":
             return "forbidden", f"the credential lacks the scope accounts:read ({status})"

@@ -23,6 +23,7 @@ __all__ = ["Halts"]
 FIRST: Final = 5.0  # s until the first probe
 GROWTH: Final = 1.5
 LONGEST: Final = 60.0  # s between probes
+_CREDENTIAL: Final = ("unauthorized", "needs_authorisation")  # whatever the operation
 
 
 class Halts:
@@ -86,7 +87,7 @@ class Halts:
             mended = {
                 each
                 for each, reason in self._open.items()
-                if each == operation or reason == "unauthorized"
+                if each == operation or reason in _CREDENTIAL
             }
         else:  # nobody of the refused operations waits any more
             mended = set(self._open)

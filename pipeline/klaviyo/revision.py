@@ -38,6 +38,8 @@ RELEASED: Final = (
     "2026-10-15",
 )
 NEWEST: Final = RELEASED[-1]
+MILESTONES: Final = (12, 18, 23)  # months of a life of 24 at which we speak up
+_LOOK: Final = 3600.0  # s between looks at the calendar
 _FORM: Final = re.compile(r"\d{4}-\d{2}-\d{2}(\.pre)?")
 
 
@@ -57,6 +59,8 @@ class Revision:
         self._header = ""
         self._warned: set[str] = set()
         self._served = self._expected()
+        self._looked = float("-inf")  # Unix s
+        self._reached = 0  # the milestone that was spoken of
 
     @property
     def served(self) -> str:
@@ -74,8 +78,15 @@ class Revision:
         """Return the day, YYYY-MM-DD, from which a revision is not served any more."""
         return _years_after(revision, 2)
 
+    def milestone(self, revision: str) -> int:
+        """Return the last of `MILESTONES` that a revision has passed, 0 before them."""
+        today = self._today()
+        passed = [m for m in MILESTONES if today >= _months_after(revision, m)]
+        return passed[-1] if passed else 0
+
     def observe(self, header: str | None) -> None:
         """Take in the X-Klaviyo-Api-Revision of an answer."""
+        self._watch()
         if header is None or header == self._header:
             return
         self._header = header
@@ -98,6 +109,28 @@ class Revision:
                 advice=f"set klaviyo.api_revision; {NEWEST} is the newest we know",
             )
 
+    def _watch(self) -> None:
+        """Say, as the months pass, that the revision asked for nears its end."""
+        now = self._clock.now()
+        if now - self._looked < _LOOK:
+            return
+        self._looked = now
+        if self.asked.endswith(".pre"):  # its end is not announced
+            return
+        retires = self.retires(self.asked)
+        end = dt.datetime.fromisoformat(retires).replace(tzinfo=dt.UTC)
+        self._metrics.revision_retires.set(end.timestamp())
+        reached = self.milestone(self.asked)
+        if reached > self._reached and self.stage(self.asked) != "retired":
+            self._log.warning(
+                "the revision asked for nears its end",
+                asked=self.asked,
+                months_old=reached,
+                retires=retires,
+                advice=f"set klaviyo.api_revision; {NEWEST} is the newest we know",
+            )
+        self._reached = reached
+
     def _expected(self) -> str:
         if self.strict or self.asked not in RELEASED:
             return self.asked
@@ -113,4 +146,10 @@ class Revision:
 
 
 def _years_after(revision: str, years: int) -> str:
-    return f"{int(revision[:4]) + years}{revision[4:10]}"
+    return _months_after(revision, 12 * years)
+
+
+def _months_after(revision: str, months: int) -> str:
+    """Compared as text, so that a 30th of February does no harm."""
+    year, month = divmod(int(revision[:4]) * 12 + int(revision[5:7]) - 1 + months, 12)
+    return f"{year}-{month + 1:02}{revision[7:10]}"

@@ -117,6 +117,7 @@ class Session:
         self._clock = clock
         self._chance = chance
         self._health = health
+        self._credential = credential
         self._wire = Wire(api_url, agent, revision, connections)
         self._connections = asyncio.Semaphore(connections)
         self._halts = Halts(health, credential, clock)
@@ -213,7 +214,9 @@ class Session:
                 if not attempt.stale and attempt.sent >= self._halts.resumed:
                     self._halts.refused(
                         call.operation,
-                        _HALTS[attempt.kind],
+                        self._credential.halt
+                        if attempt.kind == "unauthorized"
+                        else _HALTS[attempt.kind],
                         self._advice(call.operation, attempt),
                         probe=probe,
                     )
@@ -238,15 +241,16 @@ class Session:
         status = attempt.answer.status if attempt.answer else 0
         match attempt.kind:
             case "unauthorized":
+                if not status:
+                    return self._credential.cure
                 return (
                     f"Klaviyo does not know the credential ({status} for {operation}): "
-                    "set klaviyo.api_key to a valid private key; no restart is needed"
+                    f"{self._credential.cure}"
                 )
             case "forbidden":
                 return (
                     f"the credential may not do {operation} ({status}), which needs "
-                    f"{QUOTAS[operation].scopes}; a key's scopes are fixed: make a "
-                    "new one and set klaviyo.api_key"
+                    f"{QUOTAS[operation].scopes}; {self._credential.scope_cure}"
                 )
             case _:
                 return (
@@ -286,7 +290,9 @@ class Session:
     async def _measure(self, call: Call, permit: Permit) -> Attempt:
         call.attempts += 1
         attempt = await self._measured(call)
-        if attempt.answer is None:
+        if attempt.answer is None and attempt.kind == "unauthorized":
+            permit.unused()  # not sent: nothing to log in with
+        elif attempt.answer is None:
             permit.failed()
         else:
             permit.answered(
@@ -343,7 +349,11 @@ def _authorised(credential: Credential, step: Signed) -> Step:
 
     async def authorised(call: Call) -> Attempt:
         authorization = await credential.authorization()
+        if not authorization:
+            return Attempt("unauthorized", "unauthorized")
         attempt = await step(call, authorization)
+        if attempt.kind == "unauthorized":
+            await credential.refused(authorization)
         if attempt.kind in ("unauthorized", "forbidden"):
             attempt.stale = await credential.authorization() != authorization
         return attempt

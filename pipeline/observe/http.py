@@ -1,10 +1,11 @@
-"""What Kubernetes and Prometheus ask: /livez, /readyz, /metrics.
+"""What Kubernetes and Prometheus ask: /livez, /readyz, /metrics; others add pages.
 
 Live means that the loops turn; Kafka or Klaviyo being away is no reason to be restarted,
 a restart would only add a rebalance. Ready means that nothing waits for a human.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
@@ -19,16 +20,24 @@ from pipeline.settings import Http
 __all__ = ["Probes"]
 
 STOP_WITHIN: Final = 2.0  # s; a scraper that hangs must not hold the process
-_BODY: Final = 1024  # bytes read of a request; none of ours has a body
+_BODY: Final = 1024  # bytes read of a request; ours have no body, or a short form
 
 
 class Probes:
-    """The HTTP endpoints of one process. Read-only, without personal data."""
+    """The HTTP endpoints of one process. Its own are read-only, without personal data."""
 
-    def __init__(self, settings: Http, health: Health, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        settings: Http,
+        health: Health,
+        metrics: Metrics,
+        more: Sequence[web.RouteDef] = (),
+    ) -> None:
+        """`more` are routes of others, to be served beside our own."""
         self._settings = settings
         self._health = health
         self._metrics = metrics
+        self._more = more
         self._mask = Mask()
         self._runner: web.AppRunner | None = None
 
@@ -44,6 +53,7 @@ class Probes:
         app.router.add_get("/livez", self._livez, allow_head=False)
         app.router.add_get("/readyz", self._readyz, allow_head=False)
         app.router.add_get("/metrics", self._metrics_text, allow_head=False)
+        app.router.add_routes(self._more)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=STOP_WITHIN / 2)
         await runner.setup()
         host, port = self._settings.host, self._settings.port

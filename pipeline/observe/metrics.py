@@ -119,6 +119,10 @@ class Metrics:
         self.batch_size = histogram(
             "batch_size", "Rows in one request.", _ROWS, "operation"
         )
+        self.token_expires = gauge(
+            "token_expires_timestamp_seconds",
+            "End of the OAuth access token; 0 without one. Past: refreshing fails.",
+        )
         self.served_revision = gauge(
             "served_revision_info",
             "1 for the revision Klaviyo really serves.",
@@ -135,6 +139,10 @@ class Metrics:
             "audit_mismatches_total",
             "Accepted, yet not held by Klaviyo; the log says where. Any growth: bad.",
             "operation",
+        )
+        self.revision_retires = gauge(
+            "revision_retires_timestamp_seconds",
+            "Day from which the revision asked for is not served. Near: act.",
         )
         # -- progress and bounds ---------------------------------------------------------
         self.consumer_lag = gauge(

@@ -13,6 +13,7 @@ from pipeline.sandbox.auth import authenticate, authorize
 from pipeline.sandbox.clock import Clock
 from pipeline.sandbox.faults import Faults
 from pipeline.sandbox.ledger import Ledger
+from pipeline.sandbox.oauth import OAuth
 from pipeline.sandbox.readers import Readers
 from pipeline.sandbox.revision import ASKED, SERVED, alive, serve, shapes
 from pipeline.sandbox.routes import handlers
@@ -64,6 +65,7 @@ class Account:
         self.ledger = Ledger(clock, settings)
         self.windows = Windows(clock)
         self.faults = Faults(clock, seed)
+        self.oauth = OAuth(clock)
         self._handlers = handlers(Readers(self.state))
 
     @property
@@ -89,12 +91,12 @@ class Account:
             served = serve(asked.headers, self.settings.today)
             headers[SERVED] = served
         except Refused:
-            authenticate(asked.headers, self.settings)
+            authenticate(asked.headers, self.settings, self.oauth)
             raise
         try:
-            authenticate(asked.headers, self.settings)
+            install = authenticate(asked.headers, self.settings, self.oauth)
             operation, values = _routed(shapes(served), asked)
-            authorize(operation, self.settings)
+            authorize(operation, self.settings, install)
             headers |= self.windows.spend(operation, asked.query, self.settings)
         except Refused as refused:
             refused.headers = headers | refused.headers

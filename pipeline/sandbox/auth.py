@@ -1,4 +1,4 @@
-"""Who may call: private keys and scopes.
+"""Who may call: private keys, access tokens, and their scopes.
 
 `Authorization: Klaviyo-API-Key pk_...`, else 401; a scope that is missing is 403. System
 webhooks are for OAuth apps: a private key gets 403 there. Sources: Klaviyo, "Authenticate
@@ -7,6 +7,7 @@ API requests", "Working with system webhooks".
 
 from collections.abc import Mapping
 
+from pipeline.sandbox.oauth import Install, OAuth
 from pipeline.sandbox.settings import Settings
 from pipeline.sandbox.structure.load import Operation
 from pipeline.sandbox.wire import Problem, Refused
@@ -14,16 +15,26 @@ from pipeline.sandbox.wire import Problem, Refused
 __all__ = ["authenticate", "authorize"]
 
 _SCHEME = "Klaviyo-API-Key "
+_BEARER = "Bearer "
 _EVERY = "*"
 
 
-def authenticate(headers: Mapping[str, str], settings: Settings) -> None:
-    """Raise `Refused` with 401 unless the call carries a key that is good."""
+def authenticate(
+    headers: Mapping[str, str], settings: Settings, oauth: OAuth
+) -> Install | None:
+    """Raise `Refused` with 401 unless the call carries a key or a token that is good.
+
+    Returns the installation of a token, None for a key.
+    """
     given = headers.get("Authorization", "")
     if not given:
         raise _unauthorized(
             "Missing or invalid authorization header.", "not_authenticated"
         )
+    if given.startswith(_BEARER) and _EVERY not in settings.revoked_keys:
+        install = oauth.install(given.removeprefix(_BEARER))
+        if install is not None:
+            return install
     key = given[len(_SCHEME) :].strip()
     known = key == settings.key if settings.key else key.startswith("pk_")
     revoked = key in settings.revoked_keys or _EVERY in settings.revoked_keys
@@ -31,16 +42,24 @@ def authenticate(headers: Mapping[str, str], settings: Settings) -> None:
         raise _unauthorized(
             "Incorrect authentication credentials.", "authentication_failed"
         )
+    return None
 
 
-def authorize(operation: Operation, settings: Settings) -> None:
+def authorize(
+    operation: Operation, settings: Settings, install: Install | None = None
+) -> None:
     """Raise `Refused` with 403 when a scope of `operation` is missing."""
-    missing = [scope for scope in operation.scopes if scope in settings.missing_scopes]
+    missing = [
+        scope
+        for scope in operation.scopes
+        if scope in settings.missing_scopes
+        or (install is not None and scope not in install.scopes)
+    ]
     if missing or operation.key in settings.forbidden:
         raise _forbidden(
             f"The key lacks a scope: {', '.join(missing or operation.scopes)}."
         )
-    if operation.path.startswith("/api/webhook"):
+    if install is None and operation.path.startswith("/api/webhook"):
         raise _forbidden("System webhooks are not available to this key.")
 
 

@@ -28,6 +28,9 @@ POST   /sandbox/spend        {"operation": "POST /api/events", "count": 100}: an
 GET    /sandbox/faults       {"data": [rules]}; the form is in `faults.py`
 PUT    /sandbox/faults       a list of rules replaces all; POST adds one or a list
 DELETE /sandbox/faults       takes all away
+GET    /sandbox/oauth        {"installs", "authorized", "refreshed", "refused", "revoked"}
+POST   /sandbox/oauth        {"do": "expire"} ends all access tokens, {"do": "uninstall"}
+                             is a user who removes the app inside Klaviyo
 GET    /sandbox/settings     all settings; the names are in `settings.py`
 PUT    /sandbox/settings     an object with the ones to change
 POST   /sandbox/reset        forget data, ledger, windows, faults and changed settings
@@ -281,6 +284,17 @@ def _clear_faults(sandbox: "Sandbox", *_: object) -> tuple[int, None]:
     return 204, None
 
 
+def _oauth(sandbox: "Sandbox", *_: object) -> tuple[int, Json]:
+    return 200, {"installs": len(sandbox.oauth.installs), **sandbox.oauth.counts}
+
+
+def _act_oauth(
+    sandbox: "Sandbox", _: list[str], __: dict[str, str], body: Json
+) -> tuple[int, Json]:
+    {"expire": sandbox.oauth.expire, "uninstall": sandbox.oauth.uninstall}[body["do"]]()
+    return _oauth(sandbox)
+
+
 def _settings(sandbox: "Sandbox", *_: object) -> tuple[int, Json]:
     return 200, msgspec.to_builtins(sandbox.settings)
 
@@ -316,6 +330,8 @@ _ACTIONS: dict[tuple[str, str], _Action] = {
     ("POST", "faults"): _add_faults,
     ("PUT", "faults"): _put_faults,
     ("DELETE", "faults"): _clear_faults,
+    ("GET", "oauth"): _oauth,
+    ("POST", "oauth"): _act_oauth,
     ("GET", "settings"): _settings,
     ("PUT", "settings"): _put_settings,
     ("POST", "reset"): _reset,

@@ -26,12 +26,13 @@ _LISTS = "subscriptions.email.marketing.list_suppressions."
 _PAGED_BY = ("updated", f"{_SUPPRESSION}timestamp", f"{_LISTS}timestamp")
 
 
-def accounts(_: State, call: Call) -> Answer:
+def accounts(state: State, call: Call) -> Answer:
     """GET /api/accounts: the one account of the key."""
-    link = f"{call.origin}/api/accounts/SaNdBx"
+    name = state.settings.account_id
+    link = f"{call.origin}/api/accounts/{name}"
     account: Json = {
         "type": "account",
-        "id": "SaNdBx",
+        "id": name,
         "attributes": {
             "test_account": True,
             "contact_information": {
@@ -46,7 +47,7 @@ def accounts(_: State, call: Call) -> Answer:
             "industry": None,
             "timezone": "UTC",
             "preferred_currency": "USD",
-            "public_api_key": "SaNdBx",
+            "public_api_key": name,
             "locale": "en-US",
         },
         "links": {"self": link},

@@ -18,6 +18,7 @@ from pipeline.sandbox.account import Account, Admitted, Asked
 from pipeline.sandbox.clock import SYSTEM, Clock
 from pipeline.sandbox.faults import Action, Faults
 from pipeline.sandbox.ledger import Entry, Ledger
+from pipeline.sandbox.oauth import OAuth
 from pipeline.sandbox.settings import Settings
 from pipeline.sandbox.state import State
 from pipeline.sandbox.touched import rows, touched
@@ -103,6 +104,11 @@ class Sandbox:
         return self.account.faults
 
     @property
+    def oauth(self) -> OAuth:
+        """Consents and tokens given out."""
+        return self.account.oauth
+
+    @property
     def settings(self) -> Settings:
         """The settings in force; assign `settings.changed({...})` to change some."""
         return self.account.settings
@@ -124,6 +130,8 @@ class Sandbox:
         self.account.state.catch_up()
         if request.path.startswith("/sandbox"):
             return control.handle(self, request, raw)
+        if request.path.startswith("/oauth/"):
+            return await self._oauth(request, raw)
         body, fault = loads(raw) if raw else (None, "the body is empty")
         asked = Asked(
             request.method,
@@ -137,6 +145,28 @@ class Sandbox:
         )
         asked.operation = self.account.operation(asked)
         return await self._watched(request, asked)
+
+    async def _oauth(self, request: web.Request, raw: bytes) -> web.StreamResponse:
+        """Serve the OAuth side; scripted faults hit it before it does anything."""
+        account = self.account
+        action = account.faults.hit(request.method, request.path, raw)
+        if action is not None:
+            early = await self._before(request, action)
+            if early is not None:
+                return early
+        answer = account.oauth.handle(
+            request.method,
+            request.path,
+            request.query,
+            request.headers,
+            raw,
+            account.settings,
+        )
+        if action is not None and action.kind == "reset_after":
+            return _reset(request)
+        return web.Response(
+            status=answer.status, body=answer.body, headers=answer.headers
+        )
 
     async def _watched(self, request: web.Request, asked: Asked) -> web.StreamResponse:
         """Serve one request under the eyes of the ledger."""

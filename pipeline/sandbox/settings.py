@@ -26,6 +26,17 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     missing_scopes: list[str] = []  # an operation that needs one is answered with 403
     forbidden: list[str] = []  # operations answered with 403, as "POST /api/events"
 
+    # OAuth
+    account_id: str = "SaNdBx"  # whose consent is asked for, and who answers
+    oauth_client_id: str = "sandbox"
+    oauth_client_secret: str = "sandbox"  # noqa: S105 - known to everybody on purpose
+    oauth_redirects: list[str] = []  # redirect URLs that are registered; none is any
+    oauth_token_seconds: int = 3600  # life of an access token
+    oauth_code_seconds: Seconds = 600.0  # life of an authorization code
+    oauth_rotate: bool = True  # a refresh gives a new refresh token and ends the old
+    oauth_refreshes: int = 10  # a minute, unless limits are off
+    oauth_withheld: list[str] = []  # scopes the user does not grant
+
     # Revisions
     today: str = "2026-11-23"  # decides which revisions are alive
 

@@ -31,6 +31,7 @@ from pipeline.settings.sections import (
     Log,
     Profile,
     SchemaRegistry,
+    Sealing,
     Section,
     Subscription,
     Throttle,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     deletes: Deletes = Deletes()
     audit: Audit = Audit()
     http: Http = Http()
+    secrets: Sealing = Sealing()
     log: Log = Log()
     mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value
 
@@ -114,32 +116,72 @@ class Settings(BaseSettings):
         """The subscription's name as Kafka group and state keys carry it."""
         return self.subscription.slug
 
-    def require_credential(self) -> None:
-        """Check that there is a way to log in to Klaviyo.
+    @property
+    def uses_oauth(self) -> bool:
+        """Whether an OAuth app, not a private key, is what we log in with."""
+        return bool(self.klaviyo.client_id)
 
-        Raises `SettingsError` when there is none. Only commands that talk to Klaviyo call
-        it, so that the others work without a key.
+    def require_credential(self) -> None:
+        """Check that there is one way to log in to Klaviyo.
+
+        Raises `SettingsError` when there is none, or two. Only commands that talk to
+        Klaviyo call it, so that the others work without a key.
         """
-        if not self.klaviyo.api_key.get_secret_value():
+        if self.uses_oauth:
+            if self.klaviyo.api_key.get_secret_value():
+                raise SettingsError(
+                    "klaviyo.api_key and klaviyo.client_id are both set, so there are "
+                    "two ways to log in to Klaviyo. Leave the one blank that is not "
+                    "meant: both at once would use two quotas and make metrics twice."
+                )
+            self.require_oauth()
+        elif not self.klaviyo.api_key.get_secret_value():
             raise SettingsError(
                 "klaviyo.api_key is blank, so there is nothing to log in to Klaviyo "
                 "with. Create a private key in Klaviyo (Settings, API keys) and give it "
                 f"as {PREFIX}KLAVIYO__API_KEY, in the environment or as a file of that "
-                f"name in {PREFIX}SECRETS_DIR."
+                f"name in {PREFIX}SECRETS_DIR. Or use OAuth: klaviyo.client_id."
             )
 
-    def secrets(self, clock: Clock = SYSTEM) -> Secrets:
+    def require_oauth(self) -> None:
+        """Check that all that OAuth needs is set. Raises `SettingsError`."""
+        needed = {
+            "klaviyo.client_id": self.klaviyo.client_id,
+            "klaviyo.client_secret": self.klaviyo.client_secret.get_secret_value(),
+            "secrets.key": self.secrets.key.get_secret_value(),
+        }
+        blank = [name for name, value in needed.items() if not value]
+        if blank:
+            key = ""
+            if "secrets.key" in blank:
+                key = (
+                    " Make a key with `python -c 'from cryptography.fernet import Fernet;"
+                    " print(Fernet.generate_key().decode())'`, and keep it."
+                )
+            raise SettingsError(
+                f"OAuth needs {', '.join(needed)}; blank: {', '.join(blank)}. Take id "
+                f"and secret from the app at Klaviyo.{key}"
+            )
+
+    def api_key(self, clock: Clock = SYSTEM) -> Secrets:
         """Watch the key as it changes while we run."""
         return Secrets(self._secrets_dir, self.klaviyo.api_key.get_secret_value(), clock)
 
     def secret_values(self) -> tuple[str, ...]:
         """Every secret there is, for the log to mask."""
         return tuple(
-            value.get_secret_value()
+            part
             for section in sections()
             for value in vars(getattr(self, section)).values()
-            if isinstance(value, SecretStr) and value.get_secret_value()
+            if isinstance(value, SecretStr)
+            for part in (value.get_secret_value(), *_keys(value.get_secret_value()))
+            if part
         )
+
+
+def _keys(secret: str) -> list[str]:
+    """Take a list of keys apart, each of which must be hidden."""
+    return [part.strip() for part in secret.split(",")] if "," in secret else []
 
 
 class Described(NamedTuple):
@@ -188,6 +230,6 @@ def _shown(default: object) -> str:
         case ByteSize():
             return default.human_readable(separator=" ").replace(".0 ", " ")
         case tuple():
-            return ", ".join(default)
+            return ", ".join(default) or "blank"
         case _:
             return str(default)

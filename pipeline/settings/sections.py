@@ -34,6 +34,7 @@ from pipeline.settings.values import (
     text,
     topic_name,
     upper,
+    words,
 )
 
 __all__ = [
@@ -48,6 +49,7 @@ __all__ = [
     "Log",
     "Profile",
     "SchemaRegistry",
+    "Sealing",
     "Section",
     "Subscription",
     "Throttle",
@@ -55,6 +57,19 @@ __all__ = [
 ]
 
 DEFAULT_REVISION: Final = "2023-10-15"  # what a blank klaviyo.api_revision stands for
+DEFAULT_REDIRECT: Final = "http://localhost:8080/connect/callback"
+DEFAULT_SCOPES: Final = (
+    "accounts:read",
+    "profiles:read",
+    "profiles:write",
+    "events:read",
+    "events:write",
+    "metrics:read",
+    "lists:read",
+    "lists:write",
+    "subscriptions:read",
+    "subscriptions:write",
+)
 _REVISION: Final = re.compile(r"(\d{4}-\d{2}-\d{2})(\.pre)?")
 
 
@@ -123,6 +138,44 @@ class Klaviyo(Section):
         description="False sends profiles only; order records are skipped.",
     )
 
+    client_id: str = Field(
+        default="", description="Id of the OAuth app; with it, api_key stays blank."
+    )
+    client_secret: SecretStr = Field(
+        default=SecretStr(""), description="Secret of the OAuth app."
+    )
+    redirect_url: str = Field(
+        default="",
+        description="Where Klaviyo sends the user back to, as registered in the app; "
+        f"blank is `{DEFAULT_REDIRECT}`.",
+    )
+    scopes: Annotated[tuple[str, ...], BeforeValidator(words)] = Field(
+        default=(),
+        description="Scopes to ask the user for; blank is what the pipeline uses.",
+    )
+
+    @field_validator("redirect_url")
+    @classmethod
+    def _returning(cls, value: str) -> str:
+        parts = urlsplit(value or DEFAULT_REDIRECT)
+        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
+            raise ValueError("must be a URL as it is registered in the OAuth app")
+        if parts.path in {"", "/", "/connect", "/livez", "/readyz", "/metrics"}:
+            raise ValueError(
+                "must have a path of its own, such as that of " + DEFAULT_REDIRECT
+            )
+        return value or DEFAULT_REDIRECT
+
+    @field_validator("scopes")
+    @classmethod
+    def _asking(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        scopes = value or DEFAULT_SCOPES
+        if not all(re.fullmatch(r"[a-z-]+:(read|write)", scope) for scope in scopes):
+            raise ValueError("must be Klaviyo's names of scopes, such as profiles:write")
+        if "accounts:read" not in scopes:
+            raise ValueError("must have accounts:read, which every OAuth app needs")
+        return scopes
+
     @field_validator("api_url")
     @classmethod
     def _base(cls, value: str) -> str:
@@ -135,7 +188,7 @@ class Klaviyo(Section):
             )
         return value.rstrip("/")
 
-    @field_validator("api_key")
+    @field_validator("api_key", "client_secret")
     @classmethod
     def _header_safe(cls, value: SecretStr) -> SecretStr:
         key = value.get_secret_value().strip()
@@ -388,6 +441,16 @@ class Http(Section):
     host: Name = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104  probes come from outside the pod
     port: Annotated[int, BeforeValidator(not_bool)] = Field(
         default=8080, ge=0, le=65535, description="Port to listen on; 0 takes a free one."
+    )
+
+
+class Sealing(Section):
+    """What seals the tokens that are stored."""
+
+    key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Fernet key that seals stored tokens, needed with OAuth; to change "
+        "it, put the new one before the old one with a comma between them.",
     )
 
 

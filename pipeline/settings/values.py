@@ -19,6 +19,7 @@ __all__ = [
     "text",
     "topic_name",
     "upper",
+    "words",
 ]
 
 _TOPIC: Final = re.compile(r"[a-zA-Z0-9._-]{1,249}")  # Kafka's own rule for names
@@ -29,6 +30,11 @@ def split(value: object) -> object:
     if isinstance(value, str):
         return [part.strip() for part in value.split(",") if part.strip()]
     return value
+
+
+def words(value: object) -> object:
+    """Take text apart at commas and blanks: how OAuth writes scopes."""
+    return tuple(value.replace(",", " ").split()) if isinstance(value, str) else value
 
 
 def join(value: object) -> object:

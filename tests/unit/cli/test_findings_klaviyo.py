@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.cli.findings import Finding, exit_code
-from pipeline.cli.findings_klaviyo import _clock, look_at_klaviyo
+from pipeline.cli.findings_klaviyo import _clock, _rows, look_at_klaviyo
 from pipeline.klaviyo.client import Findings, Standing
 from pipeline.sandbox import Sandbox
 from pipeline.settings import Klaviyo, Settings, Throttle
@@ -137,6 +137,8 @@ async def test_a_blip_is_looked_at_once_more(
                 served="2026-07-15",
                 stage="stable",
                 retires="2028-07-15",
+                served_retires="2028-07-15",
+                milestone=0,
                 quotas={},
             )
 
@@ -160,3 +162,27 @@ async def test_a_blip_is_looked_at_once_more(
 def test_the_worst_fault_decides_the_exit_code(codes: list[int], expected: int) -> None:
     faults = [Finding("FAULT", "x", "x", code=code) for code in codes]
     assert exit_code([Finding("note", "x", "x", code=3), *faults]) == expected
+
+
+@pytest.mark.parametrize(
+    ("milestone", "said"), [(12, "a year"), (18, "six months"), (23, "a month")]
+)
+def test_a_revision_near_its_end_is_a_note_that_says_how_near(
+    milestone: int, said: str
+) -> None:
+    found = Findings(
+        standing="ok",
+        message="",
+        account=None,
+        asked="2025-04-15",
+        served="2025-04-15",
+        stage="deprecated",
+        retires="2027-04-15",
+        served_retires="2027-04-15",
+        milestone=milestone,
+        quotas={},
+    )
+    revision = _rows(found, settings("http://127.0.0.1:1", "2025-04-15"))[1]
+    assert revision.grade == "note"
+    assert f"less than {said} more, until 2027-04-15" in revision.found
+    assert "newer" in revision.do

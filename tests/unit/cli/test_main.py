@@ -62,6 +62,9 @@ def test_help_lists_the_commands_and_nothing_else() -> None:
     assert listed == [
         "run",
         "check",
+        "login",
+        "logout",
+        "status",
         "replay",
         "backfill",
         "topics",

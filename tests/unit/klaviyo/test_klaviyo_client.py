@@ -117,6 +117,8 @@ async def test_a_good_look() -> None:
             served="2026-07-15",
             stage="retired",
             retires="2025-10-15",
+            served_retires="2028-07-15",
+            milestone=23,
             quotas={"get_accounts": (1000, 60_000)},
         )
 

@@ -111,3 +111,39 @@ def test_what_is_no_revision_is_left_alone(header: str | None) -> None:
     one.observe(header)
     assert (one.served, one.known) == ("2026-07-15", False)
     assert info(metrics, str(header)) is None
+
+
+@pytest.mark.parametrize(
+    ("asked", "milestone"),
+    [
+        ("2025-12-15", 0),
+        ("2025-11-23", 12),
+        ("2025-05-24", 12),
+        ("2025-05-23", 18),
+        ("2024-12-24", 18),
+        ("2024-12-23", 23),
+    ],
+)
+def test_twelve_eighteen_and_twentythree_months_are_spoken_of_once(
+    asked: str, milestone: int
+) -> None:
+    with capture_logs() as lines:
+        one, metrics = revision(asked)
+        for _ in range(3):
+            one.observe(asked)
+    assert one.milestone(asked) == milestone
+    said = [line["months_old"] for line in lines if "months_old" in line]
+    assert said == ([milestone] if milestone else [])
+    name = "klaviyo_pipeline_revision_retires_timestamp_seconds"
+    assert (metrics.registry.get_sample_value(name) or 0) > 1_795_000_000
+
+
+def test_a_service_that_runs_for_years_speaks_up_at_each_milestone() -> None:
+    clock, month = On(NOV_2026.now()), 86_400 * 30.44
+    one = Revision("2026-11-15", strict=False, metrics=Metrics(), clock=clock)
+    with capture_logs() as lines:
+        for _ in range(30):
+            one.observe("2026-11-15")
+            clock._unix += month
+    said = [line["months_old"] for line in lines if "months_old" in line]
+    assert said == [12, 18, 23]

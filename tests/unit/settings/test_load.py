@@ -422,16 +422,55 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 0
+    assert len(described) == 51
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
     assert described["klaviyo.api_key"].secret
     assert described["kafka.sasl_password"].secret
-    assert sum(setting.secret for setting in described.values()) == 2
+    assert described["klaviyo.client_secret"].secret
+    assert described["secrets.key"].secret
+    assert sum(setting.secret for setting in described.values()) == 4
     assert described["klaviyo.api_key"].default == "blank"
     assert described["kafka.topics"].default == "shop.customers, shop.orders"
     assert described["deliver.buffer_bytes"].default == "64 MiB"
     assert described["kafka.session_timeout"].default == "15"
     assert described["klaviyo.generate_events"].default == "true"
     assert described["http.port"].variable == "PIPELINE_HTTP__PORT"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("KLAVIYO__REDIRECT_URL", "localhost:8080/back", "must be a URL"),
+        ("KLAVIYO__REDIRECT_URL", "http://localhost:8080", "path of its own"),
+        ("KLAVIYO__REDIRECT_URL", "http://localhost:8080/metrics", "path of its own"),
+        ("KLAVIYO__SCOPES", "profiles:write", "accounts:read"),
+        ("KLAVIYO__SCOPES", "accounts:read profiles", "names of scopes"),
+        ("TOPICS__STATE", "klaviyo.dead-letters", "topic of its own"),
+        ("TOPICS__STATE", "shop.orders", "topic of its own"),
+        ("TOPICS__STATE", "a/b", "Kafka topic name"),
+    ],
+)
+def test_what_oauth_and_state_cannot_use_is_said(
+    name: str, value: str, said: str
+) -> None:
+    assert said in refused(None, {f"PIPELINE_{name}": value})
+
+
+def test_scopes_are_written_with_commas_or_blanks_and_blank_is_all_we_use() -> None:
+    for text in ("accounts:read, events:write", "accounts:read events:write"):
+        settings = load(None, {"PIPELINE_KLAVIYO__SCOPES": text})
+        assert settings.klaviyo.scopes == ("accounts:read", "events:write")
+    assert "subscriptions:write" in load(None, {}).klaviyo.scopes
+    assert load(None, {}).klaviyo.redirect_url.startswith("http://localhost:8080/")
+
+
+def test_all_keys_of_a_rotation_are_hidden_and_the_client_secret_too() -> None:
+    environ = {
+        "PIPELINE_SECRETS__KEY": "planted-1, planted-2",
+        "PIPELINE_KLAVIYO__CLIENT_SECRET": "planted-3",
+    }
+    settings = load(None, environ)
+    assert {"planted-1", "planted-2", "planted-3"} <= set(settings.secret_values())
+    assert "planted" not in repr(settings)

@@ -52,7 +52,7 @@ def mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mount:
 
 
 def watch(mount: Mount, clock: Clock, **environ: str) -> Secrets:
-    return load(None, {"PIPELINE_SECRETS_DIR": str(mount.folder), **environ}).secrets(
+    return load(None, {"PIPELINE_SECRETS_DIR": str(mount.folder), **environ}).api_key(
         clock
     )
 

@@ -1,0 +1,116 @@
+"""`login`: connects an account by OAuth."""
+
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pipeline.cli.options import Options
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.klaviyo.connect import Connect
+    from pipeline.klaviyo.oauth import Asked
+    from pipeline.klaviyo.tokens import Tokens
+    from pipeline.settings import Settings
+
+__all__ = ["login"]
+
+PATIENCE: Final = 600.0  # s for the user to allow the access
+
+
+def login(
+    context: typer.Context,
+    *,
+    paste: Annotated[
+        bool,
+        typer.Option(
+            "--paste", help="Ask for the URL the browser ends at, instead of listening."
+        ),
+    ] = False,
+    browser: Annotated[
+        bool, typer.Option("--browser/--no-browser", help="Open the browser.")
+    ] = True,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Take another account than the one connected."),
+    ] = False,
+) -> None:
+    """Authorise the OAuth app at Klaviyo and store the tokens, sealed, in Kafka."""
+    import asyncio  # noqa: PLC0415
+
+    settings = Options.of(context).settings()
+
+    async def connect() -> "tuple[Tokens, list[str]]":
+        from pipeline.app import account  # noqa: PLC0415
+
+        async with account(settings) as connect:
+            if not replace:
+                await connect.connected()  # if it cannot be opened, say so before
+            asked = connect.ask()
+            callback = await _callback(settings, connect, asked, paste, browser)
+            tokens = await connect.finish(asked, callback, replace=replace)
+            return tokens, connect.missing(tokens)
+
+    tokens, missing = asyncio.run(connect())
+
+    from pipeline.cli.status import described  # noqa: PLC0415
+
+    for name, value in described(tokens):
+        typer.echo(f"{name}: {value}")
+    if missing:
+        typer.echo(
+            f"missing scopes: {', '.join(missing)}. Add them to the app at Klaviyo and "
+            "login again; what needs them will halt."
+        )
+    typer.echo("Connected. A service that runs goes on by itself in a few seconds.")
+
+
+async def _callback(
+    settings: "Settings",
+    connect: "Connect",
+    asked: "Asked",
+    paste: bool,  # noqa: FBT001
+    browser: bool,  # noqa: FBT001
+) -> str:
+    """Send the user to Klaviyo; the URL they came back with."""
+    import asyncio  # noqa: PLC0415
+
+    from pipeline.klaviyo.callback import Callback, is_local  # noqa: PLC0415
+
+    redirect = settings.klaviyo.redirect_url
+    if paste or not is_local(redirect):
+        typer.echo(f"Open this in a browser and allow the access:\n\n{asked.url}\n")
+        typer.echo(f"It ends at an address that starts with {redirect}")
+        return _pasted()  # nothing else runs meanwhile
+    async with Callback(connect.redirect_url, asked) as callback:
+        typer.echo(f"Open this in a browser and allow the access:\n\n{asked.url}\n")
+        if browser:
+            await asyncio.to_thread(_open, asked.url)
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await callback.came()
+        except TimeoutError:
+            raise PipelineError(
+                f"Nobody came back from Klaviyo in {PATIENCE / 60:.0f} minutes. Login "
+                "again; with --paste if the browser is on another machine."
+            ) from None
+
+
+def _pasted() -> str:
+    try:
+        return str(typer.prompt("Paste that whole address here"))
+    except typer.Abort:
+        raise PipelineError("No address was pasted. Login again.") from None
+
+
+def _open(url: str) -> None:
+    """Open the browser if there is one on a screen; the URL was printed anyway."""
+    import os  # noqa: PLC0415
+    import sys  # noqa: PLC0415
+    import webbrowser  # noqa: PLC0415
+
+    screen = sys.platform in {"darwin", "win32"} or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    )
+    if screen:
+        webbrowser.open(url)
