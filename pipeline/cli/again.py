@@ -9,7 +9,8 @@ import typer
 from pipeline.cli.progress import Shown, told
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.replay.job import Job, Summary
+    from pipeline.replay.job import Job
+    from pipeline.replay.outcome import Summary
     from pipeline.settings import Settings
 
 __all__ = ["again"]
@@ -28,7 +29,8 @@ def again(
 
     from pipeline.app import stop_on_signal  # noqa: PLC0415
     from pipeline.errors import SettingsError  # noqa: PLC0415
-    from pipeline.replay.job import Dry, opened  # noqa: PLC0415
+    from pipeline.replay.outcome import Dry  # noqa: PLC0415
+    from pipeline.replay.start import opened  # noqa: PLC0415
 
     if compare and not dry:
         raise SettingsError("--diff belongs to --dry-run: add it.")

@@ -12,8 +12,9 @@ from pipeline.cli.output import table
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.replay.job import Job, Summary
+    from pipeline.replay.job import Job
     from pipeline.replay.letters import Letter, Mark
+    from pipeline.replay.outcome import Summary
 
 __all__ = ["dead_letters"]
 

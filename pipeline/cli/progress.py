@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.replay.job import Progress, Summary
+    from pipeline.replay.outcome import Progress, Summary
 
 __all__ = ["Shown", "told"]
 

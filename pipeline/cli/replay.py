@@ -8,7 +8,8 @@ from pipeline.cli.again import again
 from pipeline.cli.options import Options
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.replay.job import Job, Summary
+    from pipeline.replay.job import Job
+    from pipeline.replay.outcome import Summary
 
 __all__ = ["backfill", "replay"]
 

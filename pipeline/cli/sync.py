@@ -9,7 +9,8 @@ from pipeline.cli.options import Options
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.replay.job import Job, Summary
+    from pipeline.replay.job import Job
+    from pipeline.replay.outcome import Summary
     from pipeline.replay.selection import Selection
 
 __all__ = ["sync"]

@@ -10,80 +10,35 @@ account in the state topic, and the same call goes on with it.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import ClassVar, Final
+from contextlib import asynccontextmanager
+from typing import Final
 
-import msgspec
-
-from pipeline.app import connect, context, forward
-from pipeline.clock import SYSTEM
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.app import context, forward
+from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
-from pipeline.kafka.admin import Admin
 from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.positions import decide
 from pipeline.kafka.producer import Producer
 from pipeline.kafka.ranges import Ranges, Span, look, moments
 from pipeline.kafka.state import State
 from pipeline.klaviyo.client import Client as Klaviyo
-from pipeline.klaviyo.dry import DrySession
-from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Dead, Partition, Record
 from pipeline.replay.account import Account
 from pipeline.replay.letters import Again, Marks, OpenLetters, Originals
+from pipeline.replay.outcome import Dry, Halted, Progress, Refused, Summary
 from pipeline.replay.reader import Selected, Settled
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.settings import Settings
 from schemas.klaviyo import BACKFILL_SINCE
 
-__all__ = ["Dry", "Halted", "Job", "Progress", "Refused", "Summary", "opened"]
+__all__ = ["Job"]
 
 LOOK: Final = 0.1  # s between two looks at how far it is
-
-
-class Halted(PipelineError):
-    """Something stands in the way that a human must mend; the next call goes on."""
-
-
-class Refused(PipelineError):
-    """Klaviyo refuses the credential."""
-
-    exit_code: ClassVar[int] = 3
-
-
-class Dry(msgspec.Struct, frozen=True):
-    """Send nothing; `show` gets each request, `compare` what a profile would change."""
-
-    show: Callable[[str], None]
-    compare: bool = False
-
-
-class Progress(msgspec.Struct, frozen=True):
-    """How far it is, in offsets of the range; `waits` names who is away, and why."""
-
-    stage: str
-    read: int
-    total: int
-    settled: int
-    waits: str
-
-
-class Summary(msgspec.Struct):
-    """What came of it. `sent` are records; the counts are their ends."""
-
-    sent: int = 0
-    delivered: int = 0
-    skipped: int = 0
-    dead_lettered: int = 0
-    later: int = 0  # records sent once more so that the newest wins
-    cut: int = 0  # dead letters whose value was too large to be kept
-    resumed: bool = False
-    interrupted: bool = False
 
 
 class _Silent(DeadLetters):
@@ -420,60 +375,3 @@ class Job:
 async def _nothing(_: Mapping[Partition, int]) -> bool:
     """Keep no account."""
     return True
-
-
-@asynccontextmanager
-async def opened(
-    settings: Settings,
-    *,
-    report: Callable[[Progress], None],
-    stop: asyncio.Event,
-    backfill: bool = False,
-    dry: Dry | None = None,
-) -> AsyncIterator[Job]:
-    """Connect to both ends; leaving the block closes everything.
-
-    Raises `KafkaUnreachable`, and what `Job.greet` raises.
-    """
-    if dry is None or dry.compare:
-        settings.require_credential()
-    metrics = Metrics()
-    health = Health(metrics, SYSTEM)
-    producer = Producer(settings=settings.kafka)
-    async with AsyncExitStack() as stack:
-        kafka = Kafka(settings.kafka)
-        await kafka.open()
-        stack.push_async_callback(kafka.close)
-        if dry is None:
-            await _create_topics(settings)
-            await producer.start()
-            stack.push_async_callback(producer.stop)
-        klaviyo = await stack.enter_async_context(
-            connect(settings, health, metrics, None if dry is None else _dried(dry))
-        )
-        health.phase = "running"
-        job = Job(
-            settings,
-            kafka,
-            klaviyo,
-            producer,
-            health,
-            metrics,
-            backfill=backfill,
-            dry=dry,
-            report=report,
-            stop=stop,
-        )
-        await job.greet()
-        yield job
-
-
-def _dried(dry: Dry) -> Callable[[Session], Session]:
-    return lambda session: DrySession(session, dry.show, compare=dry.compare)
-
-
-async def _create_topics(settings: Settings) -> None:
-    if settings.topics.create:
-        admin = Admin(settings.kafka)
-        await admin.create_missing(settings.topics.dead_letters)
-        await admin.create_missing(settings.topics.state, compact=True)

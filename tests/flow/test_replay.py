@@ -13,7 +13,7 @@ from confluent_kafka.admin import AdminClient
 
 from pipeline.demo.shop import Made, Shop
 from tests.flow.cli import call, interrupted
-from tests.flow.rig import Rig
+from tests.flow.rig import Rig, until
 
 RECORDS = int(os.environ.get("REPLAY_RECORDS", "1500"))
 REFUSAL = {
@@ -69,6 +69,7 @@ async def test_replay_changes_nothing_however_it_is_interrupted(rig: Rig) -> Non
         shop.day(customers=RECORDS // 5, orders=RECORDS // 2, at_least=RECORDS)
     )
     async with rig.service() as service:
+        await until(lambda: rig.accepted > 0)  # a new broker has its group by then
         await rig.drained(within=300)
         assert await service.terminate() == 0
     before = held(rig)

@@ -109,7 +109,10 @@ async def test_an_answer_without_an_account_is_not_klaviyos(body: bytes) -> None
 @virtual
 async def test_a_good_look() -> None:
     async with Rig(revision="2023-10-15") as rig:
-        assert await rig.client.probe() == Findings(
+        found = await rig.client.probe()
+        assert found.ahead is not None
+        assert abs(found.ahead) < 3600  # the clocks are of one machine
+        assert msgspec.structs.replace(found, ahead=None) == Findings(
             standing="ok",
             message="",
             account=Account("AbCdEf"),

@@ -1,0 +1,77 @@
+"""Connects a job to both ends, and closes them behind it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from pipeline.app import connect
+from pipeline.clock import SYSTEM
+from pipeline.kafka.admin import Admin
+from pipeline.kafka.client import Client as Kafka
+from pipeline.kafka.producer import Producer
+from pipeline.klaviyo.dry import DrySession
+from pipeline.klaviyo.session import Session
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.replay.job import Job
+from pipeline.replay.outcome import Dry, Progress
+from pipeline.settings import Settings
+
+__all__ = ["opened"]
+
+
+@asynccontextmanager
+async def opened(
+    settings: Settings,
+    *,
+    report: Callable[[Progress], None],
+    stop: asyncio.Event,
+    backfill: bool = False,
+    dry: Dry | None = None,
+) -> AsyncIterator[Job]:
+    """Connect to both ends; leaving the block closes everything.
+
+    Raises `KafkaUnreachable`, and what `Job.greet` raises.
+    """
+    if dry is None or dry.compare:
+        settings.require_credential()
+    metrics = Metrics()
+    health = Health(metrics, SYSTEM)
+    producer = Producer(settings=settings.kafka)
+    async with AsyncExitStack() as stack:
+        kafka = Kafka(settings.kafka)
+        await kafka.open()
+        stack.push_async_callback(kafka.close)
+        if dry is None:
+            await _create_topics(settings)
+            await producer.start()
+            stack.push_async_callback(producer.stop)
+        klaviyo = await stack.enter_async_context(
+            connect(settings, health, metrics, None if dry is None else _dried(dry))
+        )
+        health.phase = "running"
+        job = Job(
+            settings,
+            kafka,
+            klaviyo,
+            producer,
+            health,
+            metrics,
+            backfill=backfill,
+            dry=dry,
+            report=report,
+            stop=stop,
+        )
+        await job.greet()
+        yield job
+
+
+def _dried(dry: Dry) -> Callable[[Session], Session]:
+    return lambda session: DrySession(session, dry.show, compare=dry.compare)
+
+
+async def _create_topics(settings: Settings) -> None:
+    if settings.topics.create:
+        admin = Admin(settings.kafka)
+        await admin.create_missing(settings.topics.dead_letters)
+        await admin.create_missing(settings.topics.state, compact=True)
