@@ -1,8 +1,8 @@
 """The composition root: builds the parts, starts and stops them in order, with deadlines.
 
-Start: probes (so that Kubernetes sees us), dead-letter topic and producer, Klaviyo
-session and the revision it serves, consumer, flow. Stop is the reverse; each step is
-bounded, because a broker or Klaviyo that is down must not keep the process alive
+Start: probes (so that Kubernetes sees us), topics, then per direction what it needs;
+forward: producer, Klaviyo session and the revision it serves, consumer, flow; reverse:
+Klaviyo session, membership, flow. Stop is the reverse; each step is bounded, because a broker or Klaviyo that is down must not keep the process alive
 (contract G8).
 """
 
@@ -10,10 +10,11 @@ import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import structlog
 import uvloop
@@ -27,7 +28,10 @@ from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.follow import Follower
+from pipeline.kafka.leader import Leader
 from pipeline.kafka.producer import Producer
+from pipeline.kafka.transactions import Transactions
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Ceiling, Limits
@@ -38,6 +42,10 @@ from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
+from pipeline.reverse import flow as reverse
+from pipeline.reverse.poll import Poller
+from pipeline.reverse.publish import Publisher
+from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
 
@@ -46,16 +54,21 @@ __all__ = ["App", "connect", "run"]
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
 
+Only: TypeAlias = Literal["forward", "reverse"] | None
+Direction: TypeAlias = Callable[[asyncio.Event], Awaitable[None]]
+
+
 class App:
     """One process of the pipeline."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Build what needs no loop.
+    def __init__(self, settings: Settings, only: Only = None) -> None:
+        """Build what needs no loop; `only` leaves the other direction out.
 
         Raises `SettingsError` when there is nothing to log in to Klaviyo with.
         """
         settings.require_credential()
         self.settings = settings
+        self._only = only
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
         self.probes = Probes(settings.http, self.health, self.metrics)
@@ -84,91 +97,137 @@ class App:
             service.result()
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        settings, health, metrics = self.settings, self.health, self.metrics
+        settings, health = self.settings, self.health
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
             if settings.topics.create:
                 await self._create_topics()
-            producer = Producer(settings=settings.kafka)
-            await producer.start()
-            stack.push_async_callback(producer.stop)
-            client = await stack.enter_async_context(connect(settings, health, metrics))
-            # One harmless call before the first record: a bad key halts before anything
-            # is read, and the answer says which revision's bodies to speak.
-            await client.accounts()
-            flow = Flow(
-                planner=Planner(_context(settings)),
-                client=client,
-                deliver=Deliver(client, metrics, settings.profile.identity_conflict),
-                dead_letters=DeadLetters(
-                    producer,
-                    settings.topics.dead_letters,
-                    settings.subscription.name,
-                    health,
-                    metrics,
-                ),
-                flood=Flood(settings.deliver.malformed_limit, health),
-                connections=settings.throttle.concurrent_connections,
-                health=health,
-                metrics=metrics,
-                clock=SYSTEM,
-            )
-            share = Share(settings.throttle.quota_share, client.set_share)
-
-            def assigned(partitions: Collection[Partition]) -> None:
-                share.owns(consumer.part)
-                flow.assigned(partitions)
-
-            consumer = Consumer(
-                settings=settings.kafka,
-                metrics=metrics,
-                health=health,
-                clock=SYSTEM,
-                on_assigned=assigned,
-                on_revoked=flow.revoked,
-                exclude=(settings.topics.dead_letters,),
-            )
-            await consumer.start()
-            stack.push_async_callback(consumer.stop)
-            source = Source(
-                consumer,
-                flow.checkpoint,
-                health,
-                buffer_records=settings.deliver.buffer_records,
-                buffer_bytes=int(settings.deliver.buffer_bytes),
-            )
+            directions: list[Direction] = []
+            if self._only != "forward" and settings.reverse.enabled:
+                directions.append(await self._reverse(stack))
+            if self._only != "reverse":
+                directions.append(await self._forward(stack))
             health.phase = "running"
             self._log.info(
                 "running", topics=settings.kafka.topics, group=settings.kafka.group
             )
             try:
-                await flow.run(consumer, source, stop)
+                await _together(directions, stop)
             finally:
                 health.phase = "draining"
         self._log.info("stopped")
 
+    async def _forward(self, stack: AsyncExitStack) -> "Direction":
+        settings, health, metrics = self.settings, self.health, self.metrics
+        producer = Producer(settings=settings.kafka)
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        client = await stack.enter_async_context(connect(settings, health, metrics))
+        # One harmless call before the first record: a bad key halts before anything
+        # is read, and the answer says which revision's bodies to speak.
+        await client.accounts()
+        flow = Flow(
+            planner=Planner(_context(settings)),
+            client=client,
+            deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+            dead_letters=DeadLetters(
+                producer,
+                settings.topics.dead_letters,
+                settings.subscription.name,
+                health,
+                metrics,
+            ),
+            flood=Flood(settings.deliver.malformed_limit, health),
+            connections=settings.throttle.concurrent_connections,
+            health=health,
+            metrics=metrics,
+            clock=SYSTEM,
+        )
+        share = Share(settings.throttle.quota_share, client.set_share)
+
+        def assigned(partitions: Collection[Partition]) -> None:
+            share.owns(consumer.part)
+            flow.assigned(partitions)
+
+        consumer = Consumer(
+            settings=settings.kafka,
+            metrics=metrics,
+            health=health,
+            clock=SYSTEM,
+            on_assigned=assigned,
+            on_revoked=flow.revoked,
+            exclude=(settings.topics.dead_letters, settings.topics.state),
+        )
+        await consumer.start()
+        stack.push_async_callback(consumer.stop)
+        source = Source(
+            consumer,
+            flow.checkpoint,
+            health,
+            buffer_records=settings.deliver.buffer_records,
+            buffer_bytes=int(settings.deliver.buffer_bytes),
+        )
+        return partial(flow.run, consumer, source)
+
+    async def _reverse(self, stack: AsyncExitStack) -> "Direction":
+        settings, health, metrics = self.settings, self.health, self.metrics
+        client = await stack.enter_async_context(
+            connect(settings, health, metrics, reverse=True)
+        )
+        publisher = Publisher(
+            transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
+            follower=Follower(settings.kafka, settings.topics.state),
+            view=View(),
+            profiles=settings.topics.profiles,
+            state=settings.topics.state,
+            slug=settings.slug,
+            subscription=settings.subscription.name,
+            key=settings.reverse.key,
+            metrics=metrics,
+        )
+        leader = Leader(
+            settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
+        )
+        membership = asyncio.create_task(leader.run())
+        stack.push_async_callback(_ended, membership)
+        return reverse.Flow(
+            poller=Poller(client, SYSTEM),
+            publisher=publisher,
+            turn=leader,
+            settings=settings.reverse,
+            health=health,
+            metrics=metrics,
+            clock=SYSTEM,
+        ).run
+
     async def _create_topics(self) -> None:
-        topic = self.settings.topics.dead_letters
-        try:
-            if await Admin(self.settings.kafka).create_missing(topic):
-                self._log.info("created", topic=topic)
-        except TopicRefused as refused:
-            # Not needed until the first dead letter; then the flow halts and says so.
-            self._log.warning("dead-letter topic cannot be created", message=str(refused))
+        topics = self.settings.topics
+        admin = Admin(self.settings.kafka)
+        for topic in (topics.dead_letters, topics.profiles, topics.state):
+            try:
+                if await admin.create_missing(topic, compact=topic == topics.state):
+                    self._log.info("created", topic=topic)
+            except TopicRefused as refused:
+                # Not needed at once; whoever needs it halts or waits, and says so.
+                self._log.warning("topic cannot be created", message=str(refused))
 
 
 @asynccontextmanager
 async def connect(
-    settings: Settings, health: Health, metrics: Metrics
+    settings: Settings, health: Health, metrics: Metrics, *, reverse: bool = False
 ) -> AsyncIterator[Client]:
-    """Open the way to Klaviyo that the settings describe; leaving the block closes it."""
+    """Open the way to Klaviyo that the settings describe; leaving the block closes it.
+
+    Each direction has its own: the poller spends from other limits than the writes.
+    """
     throttle = settings.throttle
-    ceiling = (
-        Ceiling(throttle.limit, throttle.seconds)
-        if throttle.limit is not None and throttle.seconds is not None
-        else None
+    calls, seconds = (
+        (throttle.limit_reverse, throttle.seconds_reverse)
+        if reverse
+        else (throttle.limit, throttle.seconds)
     )
+    ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
     limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
     session = Session(
@@ -203,12 +262,32 @@ def _context(settings: Settings) -> schema.Context:
     )
 
 
-def run(settings: Settings) -> None:
+async def _together(directions: Collection[Direction], stop: asyncio.Event) -> None:
+    """Run them until `stop`, or until one fails: then the other one stops as well."""
+    ending = asyncio.Event()
+    tasks = [asyncio.ensure_future(run(ending)) for run in directions]
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        ending.set()
+        await asyncio.gather(*tasks)
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def run(settings: Settings, only: Only = None) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
-    uvloop.run(_until_signal(settings))
+    uvloop.run(_until_signal(settings, only))
 
 
-async def _until_signal(settings: Settings) -> None:
+async def _until_signal(settings: Settings, only: Only) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -220,4 +299,4 @@ async def _until_signal(settings: Settings) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked)
-    await App(settings).run(stop)
+    await App(settings, only).run(stop)

@@ -11,14 +11,14 @@ __all__ = ["run"]
 
 def run(
     context: typer.Context,
-    only: Annotated[  # noqa: ARG001  there is one direction so far
-        Literal["forward"] | None,
+    only: Annotated[
+        Literal["forward", "reverse"] | None,
         typer.Option(help="Run this direction alone."),
     ] = None,
 ) -> None:
-    """Carry changes to Klaviyo until SIGTERM, with /livez, /readyz and /metrics."""
+    """Carry changes to and from Klaviyo until SIGTERM; serves probes and metrics."""
     settings = Options.of(context).settings(service=True)
 
     from pipeline import app  # noqa: PLC0415
 
-    app.run(settings)
+    app.run(settings, only)

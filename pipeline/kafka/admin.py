@@ -64,18 +64,24 @@ class Admin:
             for name in names
         }
 
+    async def transactional(self) -> bool:
+        """Whether the brokers keep transactions; the embedded one only plays along."""
+        async with self._connected() as client:
+            return not await _embedded(client)
+
     async def create_missing(
-        self, *names: str, retention_ms: int = RETENTION
+        self, *names: str, retention_ms: int = RETENTION, compact: bool = False
     ) -> list[str]:
         """Make those that do not exist, with the broker's defaults, and wait for them.
 
-        Returns the names it made. Raises `TopicRefused`.
+        `compact` keeps the latest record of a key. Returns the names it made. Raises
+        `TopicRefused`.
         """
         async with self._connected() as client:
             there = await _partitions(client)
             missing = [name for name in names if name not in there]
             if missing:
-                await _create(client, missing, retention_ms)
+                await _create(client, missing, retention_ms, compact=compact)
                 await _ready(client, missing)
         return missing
 
@@ -120,15 +126,26 @@ async def _configs(
     return found
 
 
-async def _create(
-    client: AIOKafkaAdminClient, names: Collection[str], retention_ms: int
-) -> None:
+async def _embedded(client: AIOKafkaAdminClient) -> bool:
+    """The embedded broker names a controller that does not exist."""
     cluster: dict[str, Any] = await client.describe_cluster()
-    if cluster["controller_id"] not in {node["node_id"] for node in cluster["brokers"]}:
-        # The embedded broker: it makes a topic when somebody asks for it by its name.
+    nodes = {node["node_id"] for node in cluster["brokers"]}
+    return cluster["controller_id"] not in nodes
+
+
+async def _create(
+    client: AIOKafkaAdminClient,
+    names: Collection[str],
+    retention_ms: int,
+    *,
+    compact: bool,
+) -> None:
+    if await _embedded(client):
+        # It makes a topic when somebody asks for it by its name.
         await client.describe_topics(list(names))
         return
-    config = {"retention.ms": str(retention_ms), "cleanup.policy": "delete"}
+    policy = "compact" if compact else "delete"
+    config = {"retention.ms": str(retention_ms), "cleanup.policy": policy}
     topics = [NewTopic(name, 1, 1, topic_configs=config) for name in names]
     for topic in topics:
         # The broker's defaults (KIP-464); aiokafka's constructor does not take them.

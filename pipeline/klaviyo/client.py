@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from pipeline.klaviyo import listing
 from pipeline.klaviyo.limits import Limits, Permit
 from pipeline.klaviyo.retry import Fault
 from pipeline.klaviyo.revision import Stage
@@ -150,6 +151,18 @@ class Client:
                 permit=permit,
             )
         )
+
+    async def profiles(self, path: str) -> listing.Page | Refused:
+        """Return a page of profiles; `path` is of `listing.query` or the page before.
+
+        Raises `listing.ForeignLink`.
+        """
+        answer = await self._session.send(
+            Call("get_profiles", "GET", path, _OK, proof=listing.PROOF)
+        )
+        if isinstance(answer, Refused):
+            return answer
+        return listing.page(answer.body, answer.date, self._session.api_url)
 
     async def probe(self, within: float = PROBE) -> Findings:
         """Look once, for `within` s at most, at credential, revision and quota."""

@@ -25,6 +25,7 @@ from pipeline.klaviyo.absence import Absence
 from pipeline.klaviyo.auth import Credential
 from pipeline.klaviyo.backoff import backoff
 from pipeline.klaviyo.halts import Halts
+from pipeline.klaviyo.headers import unix
 from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
 from pipeline.klaviyo.quotas import QUOTAS
 from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
@@ -58,6 +59,7 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     status: int
     body: bytes
     attempts: int
+    date: float | None = None  # Klaviyo's clock as it answered, Unix seconds
 
     def __repr__(self) -> str:  # the body is a customer's
         return f"Accepted({self.status}, attempts={self.attempts})"
@@ -112,6 +114,7 @@ class Session:
     ) -> None:
         """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
         self.revision = revision
+        self.api_url = api_url
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -206,7 +209,8 @@ class Session:
                     self._halts.proved(call.operation)
                 assert answer is not None  # noqa: S101 - the kinds of an answer
                 if attempt.kind == "accepted":
-                    return Accepted(answer.status, answer.body, call.attempts)
+                    date = unix(answer.headers.get("Date"))
+                    return Accepted(answer.status, answer.body, call.attempts, date)
                 return Refused(answer.status, attempt.faults, call.attempts)
             case "unauthorized" | "forbidden" | "retired":
                 self._absence.answered(call.operation)

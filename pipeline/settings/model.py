@@ -28,6 +28,7 @@ from pipeline.settings.sections import (
     Klaviyo,
     Log,
     Profile,
+    Reverse,
     Section,
     Subscription,
     Throttle,
@@ -58,6 +59,7 @@ class Settings(BaseSettings):
     profile: Profile = Profile()
     deliver: Deliver = Deliver()
     deletes: Deletes = Deletes()
+    reverse: Reverse = Reverse()
     http: Http = Http()
     log: Log = Log()
 
@@ -91,6 +93,10 @@ class Settings(BaseSettings):
         if isinstance(kafka, Kafka) and topics.dead_letters in kafka.topics:
             raise ValueError(
                 "dead_letters is one of kafka.topics; a dead letter would be read again"
+            )
+        if isinstance(kafka, Kafka) and topics.state in kafka.topics:
+            raise ValueError(
+                "state is one of kafka.topics; it holds our own notes, not records"
             )
         return topics
 

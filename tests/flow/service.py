@@ -23,6 +23,8 @@ def free_port() -> int:
 class Service:
     """`klaviyo-pipeline run` against a broker and a Klaviyo, under a test's control."""
 
+    command: tuple[str, ...] = ("run",)
+
     def __init__(self, bootstrap: str, klaviyo: str, **more: str) -> None:
         self.port = free_port()
         self.output = ""
@@ -60,7 +62,7 @@ class Service:
             sys.executable,
             "-m",
             "pipeline",
-            "run",
+            *self.command,
             env=inherited | self._environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
