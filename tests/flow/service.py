@@ -23,6 +23,7 @@ def free_port() -> int:
 class Service:
     """`klaviyo-pipeline run` against a broker and a Klaviyo, under a test's control."""
 
+    module = "pipeline"
     command: tuple[str, ...] = ("run",)
 
     def __init__(self, bootstrap: str, klaviyo: str, **more: str) -> None:
@@ -61,7 +62,7 @@ class Service:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "pipeline",
+            self.module,
             *self.command,
             env=inherited | self._environ,
             stdin=asyncio.subprocess.DEVNULL,

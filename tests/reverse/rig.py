@@ -5,7 +5,7 @@ import json
 import uuid
 from collections import defaultdict
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from confluent_kafka import Consumer, TopicPartition
 
@@ -42,6 +42,12 @@ class Back(Service):
 
     command = ("run", "--only", "reverse")
 
+    def plant(self, fall: str, by: str) -> Self:
+        """Let it fall at one moment; see `tests.reverse.dying`."""
+        self.module = "tests.reverse.dying"
+        self._environ |= {"FALL": fall, "FALL_BY": by}
+        return self
+
 
 @dataclass
 class Reverse:
@@ -72,6 +78,10 @@ class Reverse:
             "reverse__start": "all",
         }
         return Back(self.bootstrap, self.sandbox.url, **(own | more))
+
+    def dying(self, fall: str, by: str = "KILL") -> Back:
+        """One that dies, or falls asleep, in the midst of a transaction."""
+        return self.service().plant(fall, by)
 
     def make(self, name: str, **attributes: Any) -> Profile:
         """A profile somebody made by hand."""
