@@ -25,6 +25,7 @@ from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
 from pipeline.forward.plan import Planner
+from pipeline.forward.sent import Sent
 from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
@@ -127,10 +128,20 @@ class App:
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
         await client.accounts()
+        sent = None
+        if settings.reverse.enabled:
+            sent = Sent(producer, settings.topics.state, settings.slug, SYSTEM)
+            telling = asyncio.create_task(sent.run())
+            stack.push_async_callback(_ended, telling)
         flow = Flow(
             planner=Planner(_context(settings)),
             client=client,
-            deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+            deliver=Deliver(
+                client,
+                metrics,
+                settings.profile.identity_conflict,
+                accepted=sent.note if sent else None,
+            ),
             dead_letters=DeadLetters(
                 producer,
                 settings.topics.dead_letters,

@@ -6,7 +6,7 @@ refusal costs as little as possible (contract G7): first the named optional fiel
 the weaker identifiers, only then the item.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -31,7 +31,15 @@ REPAIRS: Final = 10  # times an item is sent with less before it is given up
 class Deliver:
     """Carries groups to Klaviyo; one outcome per item, in the order of the items."""
 
-    def __init__(self, client: Client, metrics: Metrics, conflicts: Conflicts) -> None:
+    def __init__(
+        self,
+        client: Client,
+        metrics: Metrics,
+        conflicts: Conflicts,
+        accepted: Callable[[Command], None] | None = None,
+    ) -> None:
+        """`accepted` is told each command that Klaviyo took, as it was sent."""
+        self._accepted = accepted or _nobody
         self._client = client
         self._metrics = metrics
         self._conflicts = conflicts
@@ -61,6 +69,8 @@ class Deliver:
             return []
         answer = await self._client.create_events(_body(items), permit)
         if isinstance(answer, Accepted):
+            for item in items:
+                self._accepted(item.command)
             return [DELIVERED] * len(items)
         if len(items) == 1:
             return [await self._single(items[0], None)]
@@ -94,6 +104,7 @@ class Deliver:
             permit = None  # a repaired command is a new call
             attempts += answer.attempts
             if isinstance(answer, Accepted):
+                self._accepted(command)
                 return DELIVERED
             # What was coalesced is taken apart first: the value that is refused may have
             # come after a good one of the same field.
@@ -136,6 +147,10 @@ class Deliver:
 
     def _degraded(self, field: str) -> None:
         self._metrics.degraded_fields.labels(field).inc()
+
+
+def _nobody(_: Command) -> None:
+    """Nobody asked to be told."""
 
 
 def _strongest(identity: Identity) -> Identity:

@@ -12,7 +12,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaProducer
 
-from pipeline.__main__ import main
+from pipeline.cli import main
 
 PHASES = ("begin", "begun", "sent", "committing", "committed")
 
