@@ -152,6 +152,10 @@ class Client:
             )
         )
 
+    def now(self) -> float | None:
+        """Klaviyo's own clock, Unix seconds, by its latest answer; None before it."""
+        return self._session.now()
+
     async def profiles(self, path: str) -> listing.Page | Refused:
         """Return a page of profiles; `path` is of `listing.query` or the page before.
 
@@ -162,7 +166,7 @@ class Client:
         )
         if isinstance(answer, Refused):
             return answer
-        return listing.page(answer.body, answer.date, self._session.api_url)
+        return listing.page(answer.body, self._session.api_url)
 
     async def probe(self, within: float = PROBE) -> Findings:
         """Look once, for `within` s at most, at credential, revision and quota."""

@@ -24,11 +24,10 @@ class ForeignLink(PipelineError):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """Rows as they came, the path of the next page, Klaviyo's clock in Unix seconds."""
+    """Rows as they came, and the path of the next page."""
 
     rows: list[msgspec.Raw]
     following: str | None
-    date: float | None
 
     def __repr__(self) -> str:  # rows and cursor are customers'
         return f"Page({len(self.rows)} rows)"
@@ -66,12 +65,12 @@ def ids(wanted: Collection[str]) -> str:
     return f"any(id,{msgspec.json.encode(list(wanted)).decode()})"
 
 
-def page(body: bytes, date: float | None, api_url: str) -> Page:
+def page(body: bytes, api_url: str) -> Page:
     """Read an answer that `PROOF` has accepted. Raises `ForeignLink`."""
     document: _Document = PROOF.decode(body)
     link = document.links.next
     if link is None:
-        return Page(document.data, None, date)
+        return Page(document.data, None)
     parts = urlsplit(link)
     if (parts.scheme, parts.netloc) != urlsplit(api_url)[:2]:
         raise ForeignLink(
@@ -79,4 +78,4 @@ def page(body: bytes, date: float | None, api_url: str) -> Page:
             f"klaviyo.api_url is {api_url}: it is not followed. Correct klaviyo.api_url, "
             "or the proxy that rewrites answers."
         )
-    return Page(document.data, f"{parts.path}?{parts.query}", date)
+    return Page(document.data, f"{parts.path}?{parts.query}")

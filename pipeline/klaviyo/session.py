@@ -59,7 +59,6 @@ class Accepted(msgspec.Struct, frozen=True, gc=False):
     status: int
     body: bytes
     attempts: int
-    date: float | None = None  # Klaviyo's clock as it answered, Unix seconds
 
     def __repr__(self) -> str:  # the body is a customer's
         return f"Accepted({self.status}, attempts={self.attempts})"
@@ -125,6 +124,7 @@ class Session:
         self._halts = Halts(health, credential, clock)
         self._absence = Absence(health, clock)
         self._waited: dict[str, float] = {}
+        self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
         self._families: dict[str, Family] = {}
         self._measured = _measured(
             _authorised(credential, _judged(self._wire, revision)), metrics, clock
@@ -136,6 +136,12 @@ class Session:
 
     async def __aexit__(self, *_: object) -> None:
         await self._wire.close()
+
+    def now(self) -> float | None:
+        """Return Klaviyo's clock, Unix seconds, never ahead of it; None if unknown."""
+        date, at = self._dated
+        known = unix(date)
+        return None if known is None else known + self._clock.monotonic() - at
 
     async def ready(self, operation: str) -> None:
         """Return when a call of `operation` could go at once; for its one batcher."""
@@ -209,8 +215,8 @@ class Session:
                     self._halts.proved(call.operation)
                 assert answer is not None  # noqa: S101 - the kinds of an answer
                 if attempt.kind == "accepted":
-                    date = unix(answer.headers.get("Date"))
-                    return Accepted(answer.status, answer.body, call.attempts, date)
+                    self._dated = answer.headers.get("Date"), self._clock.monotonic()
+                    return Accepted(answer.status, answer.body, call.attempts)
                 return Refused(answer.status, attempt.faults, call.attempts)
             case "unauthorized" | "forbidden" | "retired":
                 self._absence.answered(call.operation)

@@ -34,21 +34,18 @@ class Unlisted(PipelineError):
 
 
 class Poller:
-    """Asks; keeps nothing but Klaviyo's clock."""
+    """Asks and keeps nothing."""
 
     def __init__(self, client: Client, clock: Clock) -> None:
         self._client = client
         self._clock = clock
-        self._date: float | None = None  # Klaviyo's clock, Unix seconds ...
-        self._at = 0.0  # ... at this monotonic time
 
     async def now(self) -> float:
         """Klaviyo's clock, Unix seconds; never ahead of it."""
-        if self._date is None:
+        if (now := self._client.now()) is None:
             await self._get(listing.query(size=1))
-        if self._date is None:  # its answers carry no Date
-            return self._clock.now()
-        return self._date + self._clock.monotonic() - self._at
+            now = self._client.now()
+        return self._clock.now() if now is None else now  # its answers carry no Date
 
     async def updated(self, after: int, until: int) -> AsyncIterator[Page]:
         """Profiles with after < updated <= until, ascending."""
@@ -96,6 +93,4 @@ class Poller:
                 f"Klaviyo refuses to list profiles ({page.status}: {said}); it is tried "
                 "again from the last position"
             )
-        if page.date is not None:
-            self._date, self._at = page.date, self._clock.monotonic()
         return page
