@@ -182,6 +182,27 @@ class App:
         return partial(flow.run, consumer, source)
 
     async def _reverse(self, stack: AsyncExitStack) -> "Direction":
+        settings = self.settings
+        leader = Leader(
+            settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
+        )
+        flow = await self._back(stack, leader)
+        membership = asyncio.create_task(leader.run())
+        stack.push_async_callback(_ended, membership)
+        return flow.run
+
+    async def sync_profile(self, who: str) -> reverse.Kind | None:
+        """Fetch one profile from Klaviyo and publish it if it is news; say as what.
+
+        Raises `PipelineError`.
+        """
+        async with AsyncExitStack() as stack:
+            if self.settings.topics.create:
+                await self._create_topics()
+            leader = Leader(self.settings.kafka, "", self.settings.topics.state)
+            return await (await self._back(stack, leader)).sync(who)
+
+    async def _back(self, stack: AsyncExitStack, turn: reverse.Turn) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
             connect(settings, health, metrics, reverse=True)
@@ -197,20 +218,15 @@ class App:
             key=settings.reverse.key,
             metrics=metrics,
         )
-        leader = Leader(
-            settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
-        )
-        membership = asyncio.create_task(leader.run())
-        stack.push_async_callback(_ended, membership)
         return reverse.Flow(
             poller=Poller(client, SYSTEM),
             publisher=publisher,
-            turn=leader,
+            turn=turn,
             settings=settings.reverse,
             health=health,
             metrics=metrics,
             clock=SYSTEM,
-        ).run
+        )
 
     async def _create_topics(self) -> None:
         topics = self.settings.topics

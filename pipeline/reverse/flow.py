@@ -22,13 +22,13 @@ from pipeline.kafka.transactions import Away, Fenced
 from pipeline.klaviyo.listing import ANY, ForeignLink, Page
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.reverse.compare import Compared, Origin, compare, gone
+from pipeline.reverse.compare import Compared, Kind, Origin, compare, gone
 from pipeline.reverse.cursor import Cursor, decode
 from pipeline.reverse.poll import Poller, Unlisted
 from pipeline.reverse.publish import Publisher
 from pipeline.settings import Reverse
 
-__all__ = ["Flow", "Turn"]
+__all__ = ["Flow", "Kind", "Turn"]
 
 AGAIN: Final = 1.0  # s until it is tried again, doubled up to AGAIN_MOST
 AGAIN_MOST: Final = 10.0  # s
@@ -121,13 +121,30 @@ class Flow:
             await _pause(stop, AGAIN)
         return self._turn.leading.is_set()
 
+    async def sync(self, who: str) -> Kind | None:
+        """Fetch one profile, publish it if it is news, and say as what.
+
+        By itself, without `run`: a poller elsewhere is fenced for a moment and goes on.
+        Raises `Away`, `CursorLost`, `Fenced` and `Unlisted`.
+        """
+        try:
+            await self._publisher.open()
+            await self._begin()
+            page = await self._poller.named([who])
+            now = await self._poller.now()
+            found = await self._page(page, "consent", int(now))
+            if not found.seen:
+                view = self._publisher.view
+                found = await asyncio.to_thread(gone, view, [who], now)
+            await self._publisher.publish(found, self._cursor, 0)
+        finally:
+            await self._publisher.close()
+        return found.changes[0].kind if found.changes else None
+
     # -- one poll after the other --------------------------------------------------------
 
     async def _poll(self, stop: asyncio.Event) -> None:
-        now = await self._poller.now()
-        since = self._settings.since(now)
-        self._cursor = decode(self._publisher.stored, now, self._settings.start, since)
-        self._sweep, self._resume = 0, None
+        await self._begin()
         self._log.info("polling", known=await asyncio.to_thread(self._known))
         while self._going(stop):
             started = self._clock.monotonic()
@@ -141,6 +158,12 @@ class Flow:
             left = self._settings.interval - (self._clock.monotonic() - started)
             if not self._resume:
                 await self._rest(stop, left)
+
+    async def _begin(self) -> None:
+        now = await self._poller.now()
+        since = self._settings.since(now)
+        self._cursor = decode(self._publisher.stored, now, self._settings.start, since)
+        self._sweep, self._resume = 0, None
 
     def _going(self, stop: asyncio.Event) -> bool:
         self._health.beat("reverse")

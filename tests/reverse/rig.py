@@ -7,7 +7,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.profile import Profile
@@ -93,6 +93,16 @@ class Reverse:
         """A marketer's edit."""
         state = self.sandbox.state
         state.profiles.update(profile.id, attributes, None, state.clock.now())
+
+    async def write_state(self, key: str, value: bytes) -> None:
+        """Write into the state topic behind the pipeline's back."""
+
+        def write() -> None:
+            producer = Producer({"bootstrap.servers": self.bootstrap})
+            producer.produce(self.state, value, f"back-{self.number}/{key}".encode())
+            assert producer.flush(10) == 0
+
+        await asyncio.to_thread(write)
 
     async def read(self) -> list[Said]:
         """All there is for a reader of committed records, partition by partition."""
