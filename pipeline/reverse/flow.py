@@ -11,7 +11,7 @@ committed, and never repeated after.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final, Protocol
 
 import structlog
@@ -90,7 +90,6 @@ class Flow:
             for task in (work, stopping):
                 task.cancel()
             await asyncio.gather(work, stopping, return_exceptions=True)
-            self._health.ended("reverse")
             self._health.back("reverse")
 
     async def _work(self, stop: asyncio.Event) -> None:
@@ -116,7 +115,6 @@ class Flow:
 
     async def _ours(self, stop: asyncio.Event) -> bool:
         """Wait until it is our turn; false now and then, so that a stop is seen."""
-        self._health.beat("reverse")
         if not self._turn.leading.is_set():
             await _pause(stop, AGAIN)
         return self._turn.leading.is_set()
@@ -166,7 +164,6 @@ class Flow:
         self._sweep, self._resume = 0, None
 
     def _going(self, stop: asyncio.Event) -> bool:
-        self._health.beat("reverse")
         return not stop.is_set() and self._turn.leading.is_set()
 
     def _known(self) -> int:
@@ -186,7 +183,7 @@ class Flow:
             self._cursor = self._cursor.advanced(updated=bound)
         if self._due():
             after = int(self._cursor.suppressed - self._settings.overlap) - 1
-            pages = self._poller.suppressed(after)
+            pages = self._poller.suppressed(after, bound)
             if await self._pages(pages, "consent", bound, stop):
                 self._cursor = self._cursor.advanced(suppressed=bound)
                 self._consent_at = self._clock.monotonic()
@@ -202,7 +199,7 @@ class Flow:
 
     async def _pages(
         self,
-        pages: AsyncIterator[Page],
+        pages: AsyncGenerator[Page, None],
         origin: Origin,
         bound: int,
         stop: asyncio.Event,
@@ -228,7 +225,7 @@ class Flow:
                 if page.following and self._clock.monotonic() > until:
                     return False
         finally:
-            await pages.aclose()  # type: ignore[attr-defined]  # an async generator
+            await pages.aclose()
         return True
 
     async def _page(self, page: Page, origin: Origin, bound: int) -> Compared:

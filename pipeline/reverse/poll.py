@@ -12,7 +12,7 @@ while the pages are read moves behind the upper bound and is read by the next po
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncGenerator, Collection
 from typing import Final
 
 from pipeline.clock import Clock
@@ -47,31 +47,27 @@ class Poller:
             now = self._client.now()
         return self._clock.now() if now is None else now  # its answers carry no Date
 
-    async def updated(self, after: int, until: int) -> AsyncIterator[Page]:
-        """Profiles with after < updated <= until, ascending."""
+    def updated(self, after: int, until: int) -> AsyncGenerator[Page, None]:
+        """Profiles with after < updated <= until, ascending; close it when done."""
         after = max(0, min(after, until - _PAST))
         conditions = [f"greater-than(updated,{stamp(after)})"]
         conditions.append(f"less-than(updated,{stamp(until + 1)})")
-        async for page in self._chain(listing.query(*conditions, sort="updated")):
-            yield page
+        return self._chain(listing.query(*conditions, sort="updated"))
 
-    async def suppressed(self, after: int) -> AsyncIterator[Page]:
-        """Profiles with a suppression younger than `after`; the filter takes no sort."""
-        before = min(after, int(await self.now()) - _PAST)
-        condition = f"greater-than({_SUPPRESSED},{stamp(max(0, before))})"
-        async for page in self._chain(listing.query(condition)):
-            yield page
+    def suppressed(self, after: int, until: int) -> AsyncGenerator[Page, None]:
+        """Profiles with a suppression after `after`; the filter takes no sort."""
+        after = max(0, min(after, until - _PAST))
+        return self._chain(listing.query(f"greater-than({_SUPPRESSED},{stamp(after)})"))
 
-    async def all(self, start: str | None) -> AsyncIterator[Page]:
+    def all(self, start: str | None) -> AsyncGenerator[Page, None]:
         """Everybody by id, or what follows `start`, a page's `following`."""
-        async for page in self._chain(start or listing.query(sort="id")):
-            yield page
+        return self._chain(start or listing.query(sort="id"))
 
     async def named(self, ids: Collection[str]) -> Page:
         """These profiles, `listing.ANY` at most; those that are gone are missing."""
         return await self._get(listing.query(listing.ids(ids)))
 
-    async def _chain(self, path: str) -> AsyncIterator[Page]:
+    async def _chain(self, path: str) -> AsyncGenerator[Page, None]:
         ahead = asyncio.create_task(self._get(path))
         try:
             while True:

@@ -15,6 +15,7 @@ from pipeline.settings import Kafka, Settings, Topics
 
 SOURCE = ("shop.customers", "shop.orders")
 DEAD = "klaviyo.dead-letters"
+BACK = ("klaviyo.profiles", "klaviyo.state")
 DAY = 86_400_000
 
 
@@ -22,7 +23,8 @@ class Cluster:
     """Stands in for the cluster behind `Admin` and `Client`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.there = {name: Topic(name, 2, 7 * DAY, "delete") for name in (*SOURCE, DEAD)}
+        names = (*SOURCE, DEAD, *BACK)
+        self.there = {name: Topic(name, 2, 7 * DAY, "delete") for name in names}
         self.bounds_of: dict[Partition, Bounds] = {}
         self.down = False
         self.says: Exception | None = None
@@ -48,12 +50,13 @@ class Cluster:
         return {name: self.there.get(name) for name in names}
 
     async def create_missing(
-        self, *names: str, retention_ms: int | None = None
+        self, *names: str, retention_ms: int | None = None, compact: bool = False
     ) -> list[str]:
         missing = [name for name in names if name not in self.there]
         for name in missing:
             self.made.append((name, retention_ms))
-            self.there[name] = Topic(name, 1, retention_ms or 30 * DAY, "delete")
+            policy = "compact" if compact else "delete"
+            self.there[name] = Topic(name, 1, retention_ms or 30 * DAY, policy)
         return missing
 
     async def bounds(
@@ -176,6 +179,7 @@ def test_topics_shows_use_partitions_retention_and_cleanup(
         ["shop.customers", "read", "yes", "12", "unknown", "unknown"],
         ["shop.orders", "read", "yes", "2", "7", "days", "delete"],
         [DEAD, "written", "yes", "1", "for", "ever", "compact"],
+        *([name, "written", "yes", "2", "7", "days", "delete"] for name in BACK),
         ["^more", "read", "pattern"],
     ]
     assert cluster.made == []
@@ -185,6 +189,7 @@ def test_topics_says_how_to_create_what_is_missing_and_creates_it(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del cluster.there[DEAD]
+    del cluster.there["klaviyo.state"]
     del cluster.there["shop.orders"]
     assert cli.main(["topics"]) == 0
     out = capsys.readouterr().out
@@ -192,9 +197,11 @@ def test_topics_says_how_to_create_what_is_missing_and_creates_it(
     assert cluster.made == []
     assert cli.main(["topics", "--create"]) == 0
     out = capsys.readouterr().out
-    assert out.count("created") == 2
+    assert out.count("created") == 3
     assert "--create" not in out
-    assert cluster.made == [("shop.orders", 7 * DAY), (DEAD, None)]
+    made = [("shop.orders", 7 * DAY), (DEAD, None), ("klaviyo.state", None)]
+    assert cluster.made == made
+    assert cluster.there["klaviyo.state"].cleanup_policy == "compact"
 
 
 def test_topics_without_kafka_is_exit_4(
