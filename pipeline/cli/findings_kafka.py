@@ -47,7 +47,8 @@ async def _look(client: "Client", settings: "Settings") -> list[Finding]:
     from pipeline.kafka.admin import Admin  # noqa: PLC0415
 
     dead_letters = settings.topics.dead_letters
-    sources = set(await client.topics(exclude={dead_letters}))
+    ours = {dead_letters, settings.topics.state}
+    sources = set(await client.topics(exclude=ours))
     sources |= {name for name in settings.kafka.topics if not name.startswith("^")}
     topics = await Admin(settings.kafka).describe([*sorted(sources), dead_letters])
     written = topics.pop(dead_letters)

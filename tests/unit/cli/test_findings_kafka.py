@@ -43,7 +43,7 @@ class Cluster:
     async def topics(self, exclude: Collection[str]) -> frozenset[str]:
         if self.says:
             raise self.says
-        return frozenset(self.there.keys() - exclude)
+        return frozenset(self.there.keys() - exclude - {*BACK})
 
     async def describe(self, names: Collection[str]) -> dict[str, Topic | None]:
         await self.open()
