@@ -1,19 +1,27 @@
 """The composition root: builds the parts, starts and stops them in order, with deadlines.
 
-Start: probes (so that Kubernetes sees us), dead-letter topic and producer, Klaviyo
-session and the revision it serves, consumer, flow. Stop is the reverse; each step is
-bounded, because a broker or Klaviyo that is down must not keep the process alive
-(contract G8).
+Start: probes (so that Kubernetes sees us), topics, then per direction what it needs;
+forward: producer, Klaviyo session and the revision it serves, consumer, flow; reverse:
+Klaviyo session, membership, flow. Stop is the reverse; each step is bounded, because a
+broker or Klaviyo that is down must not keep the process alive (contract G8).
 """
 
 import asyncio
 import os
 import random
 import signal
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Mapping,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from importlib.metadata import version
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 import structlog
 import uvloop
@@ -27,12 +35,16 @@ from pipeline.forward.flow import Flow
 from pipeline.forward.imports import Imports
 from pipeline.forward.ledger import Ledger
 from pipeline.forward.plan import Planner
+from pipeline.forward.sent import Sent
 from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
+from pipeline.kafka.follow import Follower
+from pipeline.kafka.leader import Leader
 from pipeline.kafka.producer import Producer
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
+from pipeline.kafka.transactions import Transactions
 from pipeline.klaviyo.access import Access
 from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.client import Client
@@ -50,8 +62,13 @@ from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
+from pipeline.reverse import flow as reverse
+from pipeline.reverse.poll import Poller
+from pipeline.reverse.publish import Publisher
+from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
+from schemas.commands import Command
 
 __all__ = [
     "App",
@@ -67,16 +84,21 @@ __all__ = [
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
 
+Only: TypeAlias = Literal["forward", "reverse"] | None
+Direction: TypeAlias = Callable[[asyncio.Event], Awaitable[None]]
+
+
 class App:
     """One process of the pipeline."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Build what needs no loop.
+    def __init__(self, settings: Settings, only: Only = None) -> None:
+        """Build what needs no loop; `only` leaves the other direction out.
 
         Raises `SettingsError` when there is nothing to log in to Klaviyo with.
         """
         settings.require_credential()
         self.settings = settings
+        self._only = only
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
         self.page: ConnectPage | None = None
@@ -116,7 +138,7 @@ class App:
             service.result()
 
     async def _serve(self, stop: asyncio.Event) -> None:
-        settings, health, metrics = self.settings, self.health, self.metrics
+        settings, health = self.settings, self.health
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
@@ -125,86 +147,143 @@ class App:
                 self.page.announce()
             if settings.topics.create:
                 await self._create_topics()
-            producer = Producer(settings=settings.kafka)
-            await producer.start()
-            stack.push_async_callback(producer.stop)
-            client = await stack.enter_async_context(connect(settings, health, metrics))
-            # One harmless call before the first record: a bad key halts before anything
-            # is read, and the answer says which revision's bodies to speak.
-            await client.accounts()
-            ledger = Ledger(
-                State(
-                    settings.kafka,
-                    settings.topics.state,
-                    f"{settings.subscription.slug}/jobs",
-                )
-            )
-            stack.push_async_callback(ledger.stop)
-            registry: SchemaRegistry | None = None
-            if settings.schema_registry.url:
-                registry = SchemaRegistry(settings.schema_registry, health)
-                stack.push_async_callback(registry.close)
-            letters = DeadLetters(
-                producer,
-                settings.topics.dead_letters,
-                settings.subscription.name,
-                health,
-                metrics,
-            )
-            flow = forward(
-                settings,
-                client,
-                planning(settings, registry),
-                letters,
-                health,
-                metrics,
-                Imports(client, Jobs(client, SYSTEM), ledger, health),
-            )
-            share = Share(settings.throttle.quota_share, client.set_share)
-
-            def assigned(partitions: Mapping[Partition, Iterable[int]]) -> None:
-                share.owns(consumer.part)
-                flow.assigned(partitions)
-
-            consumer = Consumer(
-                settings=settings.kafka,
-                metrics=metrics,
-                health=health,
-                clock=SYSTEM,
-                on_assigned=assigned,
-                on_revoked=flow.revoked,
-                exclude=(settings.topics.dead_letters, settings.topics.state),
-            )
-            await consumer.start()
-            stack.push_async_callback(consumer.stop)
-            source = Source(
-                consumer,
-                flow.checkpoint,
-                health,
-                buffer_records=settings.deliver.buffer_records,
-                buffer_bytes=int(settings.deliver.buffer_bytes),
-            )
+            directions: list[Direction] = []
+            if self._only != "forward" and settings.reverse.enabled:
+                directions.append(await self._reverse(stack))
+            if self._only != "reverse":
+                directions.append(await self._forward(stack))
             health.phase = "running"
             self._log.info(
                 "running", topics=settings.kafka.topics, group=settings.kafka.group
             )
             try:
-                await flow.run(consumer, source, stop)
+                await _together(directions, stop)
             finally:
                 health.phase = "draining"
         self._log.info("stopped")
 
+    async def _forward(self, stack: AsyncExitStack) -> "Direction":
+        settings, health, metrics = self.settings, self.health, self.metrics
+        producer = Producer(settings=settings.kafka)
+        await producer.start()
+        stack.push_async_callback(producer.stop)
+        client = await stack.enter_async_context(connect(settings, health, metrics))
+        # One harmless call before the first record: a bad key halts before anything
+        # is read, and the answer says which revision's bodies to speak.
+        await client.accounts()
+        sent = None
+        if settings.reverse.enabled:
+            sent = Sent(producer, settings.topics.state, settings.slug, SYSTEM)
+            telling = asyncio.create_task(sent.run())
+            stack.push_async_callback(_ended, telling)
+        ledger = Ledger(
+            State(settings.kafka, settings.topics.state, f"{settings.slug}/jobs")
+        )
+        stack.push_async_callback(ledger.stop)
+        registry: SchemaRegistry | None = None
+        if settings.schema_registry.url:
+            registry = SchemaRegistry(settings.schema_registry, health)
+            stack.push_async_callback(registry.close)
+        letters = DeadLetters(
+            producer,
+            settings.topics.dead_letters,
+            settings.subscription.name,
+            health,
+            metrics,
+        )
+        flow = forward(
+            settings,
+            client,
+            planning(settings, registry),
+            letters,
+            health,
+            metrics,
+            Imports(client, Jobs(client, SYSTEM), ledger, health),
+            accepted=sent.note if sent else None,
+        )
+        share = Share(settings.throttle.quota_share, client.set_share)
+
+        def assigned(partitions: Mapping[Partition, Iterable[int]]) -> None:
+            share.owns(consumer.part)
+            flow.assigned(partitions)
+
+        consumer = Consumer(
+            settings=settings.kafka,
+            metrics=metrics,
+            health=health,
+            clock=SYSTEM,
+            on_assigned=assigned,
+            on_revoked=flow.revoked,
+            exclude=(settings.topics.dead_letters, settings.topics.state),
+        )
+        await consumer.start()
+        stack.push_async_callback(consumer.stop)
+        source = Source(
+            consumer,
+            flow.checkpoint,
+            health,
+            buffer_records=settings.deliver.buffer_records,
+            buffer_bytes=int(settings.deliver.buffer_bytes),
+        )
+        return partial(flow.run, consumer, source)
+
+    async def _reverse(self, stack: AsyncExitStack) -> "Direction":
+        settings = self.settings
+        leader = Leader(
+            settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
+        )
+        flow = await self._back(stack, leader)
+        membership = asyncio.create_task(leader.run())
+        stack.push_async_callback(_ended, membership)
+        return flow.run
+
+    async def sync_profile(self, who: str) -> reverse.Kind | None:
+        """Fetch one profile from Klaviyo and publish it if it is news; say as what.
+
+        Raises `PipelineError`.
+        """
+        async with AsyncExitStack() as stack:
+            if self.settings.topics.create:
+                await self._create_topics()
+            leader = Leader(self.settings.kafka, "", self.settings.topics.state)
+            return await (await self._back(stack, leader)).sync(who)
+
+    async def _back(self, stack: AsyncExitStack, turn: reverse.Turn) -> reverse.Flow:
+        settings, health, metrics = self.settings, self.health, self.metrics
+        client = await stack.enter_async_context(
+            connect(settings, health, metrics, reverse=True)
+        )
+        publisher = Publisher(
+            transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
+            follower=Follower(settings.kafka, settings.topics.state),
+            view=View(),
+            profiles=settings.topics.profiles,
+            state=settings.topics.state,
+            slug=settings.slug,
+            subscription=settings.subscription.name,
+            key=settings.reverse.key,
+            metrics=metrics,
+        )
+        return reverse.Flow(
+            poller=Poller(client, SYSTEM),
+            publisher=publisher,
+            turn=turn,
+            settings=settings.reverse,
+            health=health,
+            metrics=metrics,
+            clock=SYSTEM,
+        )
+
     async def _create_topics(self) -> None:
-        admin, topics = Admin(self.settings.kafka), self.settings.topics
-        for topic, compact in ((topics.dead_letters, False), (topics.state, True)):
+        topics = self.settings.topics
+        admin = Admin(self.settings.kafka)
+        for topic in (topics.dead_letters, topics.profiles, topics.state):
             try:
-                if await admin.create_missing(topic, compact=compact):
+                if await admin.create_missing(topic, compact=topic == topics.state):
                     self._log.info("created", topic=topic)
             except TopicRefused as refused:
-                # Not needed until something is written; then that is said.
-                self._log.warning(
-                    "topic cannot be created", topic=topic, message=str(refused)
-                )
+                # Not needed at once; whoever needs it halts or waits, and says so.
+                self._log.warning("topic cannot be created", message=str(refused))
 
 
 @asynccontextmanager
@@ -213,17 +292,21 @@ async def connect(
     health: Health,
     metrics: Metrics,
     wrapped: Callable[[Session], Session] | None = None,
+    *,
+    reverse: bool = False,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
 
-    `wrapped` may put something of its own between the client and the session.
+    `wrapped` may put something of its own between the client and the session. Each
+    direction has its own: the poller spends from other limits than the writes.
     """
     throttle = settings.throttle
-    ceiling = (
-        Ceiling(throttle.limit, throttle.seconds)
-        if throttle.limit is not None and throttle.seconds is not None
-        else None
+    calls, seconds = (
+        (throttle.limit_reverse, throttle.seconds_reverse)
+        if reverse
+        else (throttle.limit, throttle.seconds)
     )
+    ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
     limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
     async with _credential(settings, health, metrics) as credential:
@@ -337,16 +420,18 @@ def forward(
     health: Health,
     metrics: Metrics,
     imports: Imports | None = None,
+    accepted: Callable[[Command], None] | None = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
-    Without `imports` no profile goes by bulk.
+    Without `imports` no profile goes by bulk. `accepted` is told what Klaviyo took.
     """
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict),
         imports=imports,
+        accepted=accepted,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
         audit=Audit(
@@ -373,13 +458,33 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
     )
 
 
-def run(settings: Settings) -> None:
+async def _together(directions: Collection[Direction], stop: asyncio.Event) -> None:
+    """Run them until `stop`, or until one fails: then the other one stops as well."""
+    ending = asyncio.Event()
+    tasks = [asyncio.ensure_future(run(ending)) for run in directions]
+    stopping = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        ending.set()
+        await asyncio.gather(*tasks)
+    finally:
+        for task in (*tasks, stopping):
+            task.cancel()
+        await asyncio.gather(*tasks, stopping, return_exceptions=True)
+
+
+async def _ended(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def run(settings: Settings, only: Only = None) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
-    uvloop.run(_until_signal(settings))
+    uvloop.run(_until_signal(settings, only))
 
 
-async def _until_signal(settings: Settings) -> None:
-    await App(settings).run(stop_on_signal())
+async def _until_signal(settings: Settings, only: Only) -> None:
+    await App(settings, only).run(stop_on_signal())
 
 
 def stop_on_signal() -> asyncio.Event:

@@ -50,7 +50,8 @@ async def _look(client: "Client", settings: "Settings") -> list[Finding]:
     from pipeline.kafka.admin import Admin  # noqa: PLC0415
 
     dead_letters = settings.topics.dead_letters
-    sources = set(await client.topics(exclude={dead_letters, settings.topics.state}))
+    written_by_us = {dead_letters, settings.topics.state}
+    sources = set(await client.topics(exclude=written_by_us))
     sources |= {name for name in settings.kafka.topics if not name.startswith("^")}
     ours = [dead_letters, settings.topics.state]
     topics = await Admin(settings.kafka).describe([*sorted(sources), *ours])

@@ -11,8 +11,8 @@ __all__ = ["run"]
 
 def run(
     context: typer.Context,
-    only: Annotated[  # noqa: ARG001  there is one direction so far
-        Literal["forward"] | None,
+    only: Annotated[
+        Literal["forward", "reverse"] | None,
         typer.Option(help="Run this direction alone."),
     ] = None,
     *,
@@ -25,7 +25,7 @@ def run(
         typer.Option("--diff", help="With --dry-run: what would change in profiles."),
     ] = False,
 ) -> None:
-    """Carry changes to Klaviyo until SIGTERM, with /livez, /readyz and /metrics."""
+    """Carry changes to and from Klaviyo until SIGTERM; serves probes and metrics."""
     if dry_run or diff:
         from pipeline.cli.again import again  # noqa: PLC0415
 
@@ -41,4 +41,4 @@ def run(
 
     from pipeline import app  # noqa: PLC0415
 
-    app.run(settings)
+    app.run(settings, only)

@@ -29,7 +29,10 @@ def topics(
     from pipeline.kafka.admin import Admin  # noqa: PLC0415
 
     settings = Options.of(context).settings()
-    written = (settings.topics.dead_letters, settings.topics.state)
+    written = [settings.topics.dead_letters]
+    if settings.reverse.enabled:
+        written.append(settings.topics.profiles)
+    state = settings.topics.state
     read = [name for name in settings.kafka.topics if not name.startswith("^")]
     patterns = [name for name in settings.kafka.topics if name.startswith("^")]
 
@@ -38,13 +41,13 @@ def topics(
         made: list[str] = []
         if create:
             made += await admin.create_missing(*read, retention_ms=SOURCE_RETENTION)
-            made += await admin.create_missing(settings.topics.dead_letters)
-            made += await admin.create_missing(settings.topics.state, compact=True)
-        return made, await admin.describe([*read, *written])
+            made += await admin.create_missing(*written)
+            made += await admin.create_missing(state, compact=True)
+        return made, await admin.describe([*read, *written, state])
 
     made, found = asyncio.run(look())
     rows = [
-        (name, "written" if name in written else "read", *_shown(topic, name in made))
+        (name, "read" if name in read else "written", *_shown(topic, name in made))
         for name, topic in found.items()
     ]
     rows += [(pattern, "read", "pattern", "", "", "") for pattern in patterns]

@@ -1,7 +1,8 @@
 """The demo, start to end: `klaviyo-pipeline demo`.
 
 Broker and sandbox run beside the real pipeline (`pipeline.app`, with settings as a user
-would give them); the shop sends its day; when all of it has ended the proof is printed.
+would give them); the shop sends its day; then a marketer works in Klaviyo, which must
+come back, and nothing else; when all of it has ended the proof is printed.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from rich.table import Table
 
 from pipeline import settings as config
 from pipeline.app import App
+from pipeline.demo import marketer
 from pipeline.demo.broker import Broker
 from pipeline.demo.proof import Finding, Stored, compare, fetch, read_dead_letters
 from pipeline.demo.shop import CUSTOMERS, ORDERS, Made, Shop
@@ -27,6 +29,7 @@ __all__ = ["run"]
 
 REVISION: Final = "2026-07-15"
 DEAD_LETTERS: Final = "klaviyo.dead-letters"
+PROFILES: Final = "klaviyo.profiles"
 CUSTOMERS_A_SECOND: Final = 10  # under the 12.5 profiles a second of single calls
 ORDERS_A_SECOND: Final = 8  # each makes about 4 events; single calls carry 58 a second
 PLAIN_EVERY: Final = 2.0  # s between two lines without a terminal
@@ -51,14 +54,20 @@ async def run(seconds: float, console: Console) -> bool:
             service = asyncio.create_task(app.run(stop))
             try:
                 await _send(day, seconds, broker.address, app, service, console)
+                stored = await fetch(sandbox.url)
+                console.print(
+                    "the shop has closed; a marketer edits, unsubscribes and deletes"
+                )
+                await _seen(app, sandbox.state.clock.now())
+                marketer.work(sandbox)
+                back = await marketer.came_back(broker.address, PROFILES)
             finally:
                 stop.set()
                 await service
-            stored = await fetch(sandbox.url)
             stored.dead = await asyncio.to_thread(
                 read_dead_letters, broker.address, DEAD_LETTERS
             )
-    return _report(shop, stored, app, console)
+    return _report(shop, stored, back, app, console)
 
 
 def _settings(bootstrap: str, url: str) -> config.Settings:
@@ -69,7 +78,10 @@ def _settings(bootstrap: str, url: str) -> config.Settings:
         kafka=config.Kafka(
             bootstrap_servers=bootstrap, topics=(CUSTOMERS, ORDERS), start="earliest"
         ),
-        topics=config.Topics(dead_letters=DEAD_LETTERS),
+        topics=config.Topics(dead_letters=DEAD_LETTERS, profiles=PROFILES),
+        reverse=config.Reverse(
+            start="all", interval=1, settle=4, consent_interval=2, sweep_interval=3
+        ),
         profile=config.Profile(default_country="US"),
         http=config.Http(host="127.0.0.1", port=0),
     )
@@ -102,6 +114,16 @@ async def _send(
                 break
             await asyncio.sleep(0.1)
     producer.flush(5)
+
+
+async def _seen(app: App, until: float) -> None:
+    """Wait until the poller has seen what the shop did up to `until`, Unix seconds."""
+    async with asyncio.timeout(GIVE_UP):
+        while True:
+            (cursor,) = app.metrics.reverse_cursor.collect()
+            if cursor.samples[0].value >= until:
+                return
+            await asyncio.sleep(0.2)
 
 
 def _ended(app: App) -> dict[str, int]:
@@ -145,12 +167,15 @@ def _progress(console: Console) -> Iterator[Show]:
         yield table
 
 
-def _report(shop: Shop, stored: Stored, app: App, console: Console) -> bool:
+def _report(
+    shop: Shop, stored: Stored, back: list[Finding], app: App, console: Console
+) -> bool:
     ended = _ended(app)
     findings = [
         *compare(shop, stored),
         Finding("skipped", shop.skipped, ended["skipped"]),
         Finding("records ended", shop.made, sum(ended.values())),
+        *back,
     ]
     if console.is_terminal:
         console.print(_table(findings))

@@ -31,7 +31,12 @@ REPAIRS: Final = 10  # times an item is sent with less before it is given up
 class Deliver:
     """Carries groups to Klaviyo; one outcome per item, in the order of the items."""
 
-    def __init__(self, client: Client, metrics: Metrics, conflicts: Conflicts) -> None:
+    def __init__(
+        self,
+        client: Client,
+        metrics: Metrics,
+        conflicts: Conflicts,
+    ) -> None:
         self._client = client
         self._metrics = metrics
         self._conflicts = conflicts

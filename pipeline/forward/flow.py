@@ -11,7 +11,7 @@ read again.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -44,6 +44,7 @@ from pipeline.records import (
     Ticket,
 )
 from schemas import bulk_events, bulk_profiles
+from schemas.commands import Command
 from schemas.event import Plan
 
 __all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
@@ -87,6 +88,7 @@ class Flow:
         deliver: Deliver,
         dead_letters: DeadLetters,
         imports: Imports | None,
+        accepted: Callable[[Command], None] | None,
         flood: Flood,
         audit: Audit,
         connections: int,
@@ -98,6 +100,7 @@ class Flow:
         self._deliver = deliver
         self._dead_letters = dead_letters
         self._imports = imports
+        self._accepted = accepted
         self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
         self._audit = audit
@@ -211,6 +214,8 @@ class Flow:
     def _settle(self, item: Item, outcome: Outcome) -> None:
         if isinstance(outcome, Delivered):
             self._audit.delivered(item)
+            if self._accepted is not None:
+                self._accepted(item.command)
         for ticket, _ in item.parts:
             if ticket.settle(outcome):
                 self._end(ticket, ticket.outcome)

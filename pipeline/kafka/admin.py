@@ -66,6 +66,11 @@ class Admin:
             for name in names
         }
 
+    async def transactional(self) -> bool:
+        """Whether the brokers keep transactions; the embedded one only plays along."""
+        async with self._connected() as client:
+            return not await _embedded(client)
+
     async def create_missing(
         self, *names: str, retention_ms: int = RETENTION, compact: bool = False
     ) -> list[str]:
@@ -128,6 +133,13 @@ async def _configs(
     return found
 
 
+async def _embedded(client: AIOKafkaAdminClient) -> bool:
+    """The embedded broker names a controller that does not exist."""
+    cluster: dict[str, Any] = await client.describe_cluster()
+    nodes = {node["node_id"] for node in cluster["brokers"]}
+    return cluster["controller_id"] not in nodes
+
+
 async def _create(
     client: AIOKafkaAdminClient,
     names: Collection[str],
@@ -135,9 +147,8 @@ async def _create(
     *,
     compact: bool,
 ) -> None:
-    cluster: dict[str, Any] = await client.describe_cluster()
-    if cluster["controller_id"] not in {node["node_id"] for node in cluster["brokers"]}:
-        # The embedded broker: it makes a topic when somebody asks for it by its name.
+    if await _embedded(client):
+        # It makes a topic when somebody asks for it by its name.
         await client.describe_topics(list(names))
         return
     policy = "compact" if compact else "delete"

@@ -47,13 +47,14 @@ class _Dropped(Exception):
 class _Client:
     """One aiokafka producer until it fails; `gone` is done then."""
 
-    def __init__(self, settings: Kafka) -> None:
+    def __init__(self, settings: Kafka, **more: Any) -> None:  # noqa: ANN401  aiokafka's
         self.gone: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.aiokafka = AIOKafkaProducer(
             **arguments(settings),
             enable_idempotence=True,  # the default is without, and acks=1
             max_batch_size=_BATCH,
             max_request_size=_LARGEST,
+            **more,
         )
 
     async def close(self, *, flush: bool) -> None:

@@ -14,7 +14,7 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from pipeline.clock import SYSTEM
-from pipeline.klaviyo import held
+from pipeline.klaviyo import held, listing
 from pipeline.klaviyo.limits import Limits, Permit
 from pipeline.klaviyo.retry import Fault
 from pipeline.klaviyo.revision import Stage
@@ -319,6 +319,22 @@ class Client:
             if not (cursor := page.following()):
                 return found
         return held.Unread("too_large")
+
+    def now(self) -> float | None:
+        """Klaviyo's own clock, Unix seconds, by its latest answer; None before it."""
+        return self._session.now()
+
+    async def profiles(self, path: str) -> listing.Page | Refused:
+        """Return a page of profiles; `path` is of `listing.query` or the page before.
+
+        Raises `listing.ForeignLink`.
+        """
+        answer = await self._session.send(
+            Call("get_profiles", "GET", path, _OK, proof=listing.PROOF)
+        )
+        if isinstance(answer, Refused):
+            return answer
+        return listing.page(answer.body, self._session.api_url)
 
     async def probe(self, within: float = PROBE) -> Findings:
         """Look once, for `within` s at most, at credential, revision and quota."""

@@ -9,7 +9,7 @@ import re
 from email.utils import parsedate_to_datetime
 from typing import Final
 
-__all__ = ["LONGEST_PAUSE", "number", "rate_limits", "retry_after"]
+__all__ = ["LONGEST_PAUSE", "number", "rate_limits", "retry_after", "unix"]
 
 STEADY: Final = 60  # s; a plain number speaks of this window
 LONGEST_PAUSE: Final = 3600.0  # s; a longer Retry-After is asked again after an hour
@@ -52,14 +52,17 @@ def retry_after(text: str | None, date: str | None, now: float) -> float | None:
         return None
     if (found := _DIGITS.fullmatch(text)) is not None:
         return min(float(found[1]), LONGEST_PAUSE)
-    until = _unix(text)
+    until = unix(text)
     if until is None:
         return None
-    since = _unix(date) if date is not None else None
+    since = unix(date)
     return min(max(until - (now if since is None else since), 0.0), LONGEST_PAUSE)
 
 
-def _unix(text: str) -> float | None:
+def unix(text: str | None) -> float | None:
+    """Read an HTTP-date as Unix seconds; None when absent or garbage."""
+    if text is None:
+        return None
     try:
         return parsedate_to_datetime(text).timestamp()
     except (ValueError, OverflowError):

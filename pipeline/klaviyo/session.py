@@ -25,6 +25,7 @@ from pipeline.klaviyo.absence import Absence
 from pipeline.klaviyo.auth import Credential
 from pipeline.klaviyo.backoff import backoff
 from pipeline.klaviyo.halts import Halts
+from pipeline.klaviyo.headers import unix
 from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
 from pipeline.klaviyo.quotas import QUOTAS
 from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
@@ -112,6 +113,7 @@ class Session:
     ) -> None:
         """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
         self.revision = revision
+        self.api_url = api_url
         self._limits = limits
         self._metrics = metrics
         self._clock = clock
@@ -123,6 +125,7 @@ class Session:
         self._halts = Halts(health, credential, clock)
         self._absence = Absence(health, clock)
         self._waited: dict[str, float] = {}
+        self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
         self._families: dict[str, Family] = {}
         self._measured = _measured(
             _authorised(credential, _judged(self._wire, revision)), metrics, clock
@@ -134,6 +137,12 @@ class Session:
 
     async def __aexit__(self, *_: object) -> None:
         await self._wire.close()
+
+    def now(self) -> float | None:
+        """Return Klaviyo's clock, Unix seconds, never ahead of it; None if unknown."""
+        date, at = self._dated
+        known = unix(date)
+        return None if known is None else known + self._clock.monotonic() - at
 
     async def ready(self, operation: str) -> None:
         """Return when a call of `operation` could go at once; for its one batcher."""
@@ -207,6 +216,7 @@ class Session:
                     self._halts.proved(call.operation)
                 assert answer is not None  # noqa: S101 - the kinds of an answer
                 if attempt.kind == "accepted":
+                    self._dated = answer.headers.get("Date"), self._clock.monotonic()
                     return Accepted(answer.status, answer.body, call.attempts)
                 return Refused(answer.status, attempt.faults, call.attempts)
             case "unauthorized" | "forbidden" | "retired":

@@ -169,4 +169,30 @@ class Metrics:
         self.halted = gauge(
             "halted", "1 while the flow stands still for this reason. Page.", "reason"
         )
+        # -- back from Klaviyo -----------------------------------------------------------
+        self.reverse_cursor = gauge(
+            "reverse_cursor_timestamp_seconds",
+            "Everything changed in Klaviyo before is published. Old: stuck.",
+        )
+        self.reverse_published = counter(
+            "reverse_published_total",
+            "Profile changes published, as created, updated or deleted.",
+            "kind",
+        )
+        self.reverse_echoes = counter(
+            "reverse_echoes_suppressed_total",
+            "Changes read back that we had written ourselves.",
+        )
+        self.reverse_found_late = counter(
+            "reverse_found_late_total",
+            "Changes only the full reading found, deletions aside. Many: raise overlap.",
+        )
+        self.reverse_malformed = counter(
+            "reverse_malformed_total",
+            "Profiles in a listing that could not be read. Any: look at the log.",
+        )
+        self.reverse_last_success = gauge(
+            "reverse_last_success_timestamp_seconds",
+            "When a poll last ended well. Old: Klaviyo or Kafka is away, or standby.",
+        )
         self.build = gauge("build_info", "Always 1.", "version", "revision")

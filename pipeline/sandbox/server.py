@@ -9,6 +9,7 @@ import random
 import socket
 import struct
 from collections.abc import Awaitable, Callable
+from email.utils import formatdate
 from typing import Self
 
 from aiohttp import web
@@ -202,6 +203,9 @@ class Sandbox:
                     ledger.answered(number, early.status if scripted else _NO_ANSWER)
                     return early
             answer, held = await self._answer(account, asked, entry)
+            answer.headers = {"Date": formatdate(self._clock.now(), usegmt=True)} | (
+                answer.headers
+            )
             if action is not None:
                 return await self._after(request, ledger, entry, action, answer)
             ledger.answered(number, answer.status)

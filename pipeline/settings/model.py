@@ -30,6 +30,7 @@ from pipeline.settings.sections import (
     Klaviyo,
     Log,
     Profile,
+    Reverse,
     SchemaRegistry,
     Sealing,
     Section,
@@ -69,6 +70,7 @@ class Settings(BaseSettings):
     deliver: Deliver = Deliver()
     deletes: Deletes = Deletes()
     audit: Audit = Audit()
+    reverse: Reverse = Reverse()
     http: Http = Http()
     secrets: Sealing = Sealing()
     log: Log = Log()
@@ -107,7 +109,7 @@ class Settings(BaseSettings):
             raise ValueError(
                 "dead_letters is one of kafka.topics; a dead letter would be read again"
             )
-        if topics.state in {topics.dead_letters, *kafka.topics}:
+        if topics.state in {topics.dead_letters, topics.profiles, *kafka.topics}:
             raise ValueError("state needs a topic of its own")
         return topics
 

@@ -6,7 +6,7 @@ read from here. "Blank" is the empty string, or no value where the setting is a 
 
 import re
 import unicodedata
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -29,6 +29,7 @@ from pipeline.settings.values import (
     blank,
     join,
     lower,
+    moment,
     not_bool,
     split,
     text,
@@ -48,6 +49,7 @@ __all__ = [
     "Klaviyo",
     "Log",
     "Profile",
+    "Reverse",
     "SchemaRegistry",
     "Sealing",
     "Section",
@@ -224,6 +226,13 @@ class Throttle(Section):
     seconds: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
         default=None, description="Seconds that `throttle.limit` counts over."
     )
+    limit_reverse: Annotated[Count | None, BeforeValidator(blank)] = Field(
+        default=None,
+        description="The same for the poller, per `throttle.seconds_reverse`.",
+    )
+    seconds_reverse: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
+        default=None, description="Seconds that `throttle.limit_reverse` counts over."
+    )
     concurrent_connections: Count = Field(
         default=10, description="Connections to Klaviyo."
     )
@@ -240,6 +249,11 @@ class Throttle(Section):
         if (self.limit is None) != (self.seconds is None):
             raise ValueError(
                 "limit and seconds go together: set both, or leave both blank"
+            )
+        if (self.limit_reverse is None) != (self.seconds_reverse is None):
+            raise ValueError(
+                "limit_reverse and seconds_reverse go together: set both, or leave both "
+                "blank"
             )
         return self
 
@@ -337,6 +351,10 @@ class SchemaRegistry(Section):
 class Topics(Section):
     """The topics we write."""
 
+    profiles: str = Field(
+        default="klaviyo.profiles",
+        description="Topic for profiles that changed in Klaviyo.",
+    )
     dead_letters: str = Field(
         default="klaviyo.dead-letters",
         description="Topic for records Klaviyo cannot take.",
@@ -349,7 +367,7 @@ class Topics(Section):
         default=True, description="Whether `run` creates the topics it writes."
     )
 
-    _named = field_validator("dead_letters", "state")(topic_name)
+    _named = field_validator("profiles", "dead_letters", "state")(topic_name)
 
 
 class Events(Section):
@@ -433,6 +451,62 @@ class Audit(Section):
         description="One of so many accepted events and profiles is read back later and "
         "compared; 0 is none.",
     )
+
+
+class Reverse(Section):
+    """How changes come back from Klaviyo."""
+
+    enabled: bool = Field(
+        default=True, description="Whether profiles changed in Klaviyo are published."
+    )
+    interval: Seconds = Field(default=10, description="Seconds between two polls.")
+    overlap: Annotated[float, BeforeValidator(not_bool)] = Field(
+        default=30,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds read again each time, for profiles that are listed late.",
+    )
+    settle: Annotated[float, BeforeValidator(not_bool)] = Field(
+        default=10,
+        ge=0,
+        allow_inf_nan=False,
+        description="Seconds by Klaviyo's clock before a change is read.",
+    )
+    consent_interval: Seconds = Field(
+        default=30, description="Seconds between two looks for unsubscribed profiles."
+    )
+    sweep_interval: Seconds = Field(
+        default=86_400,
+        description="Seconds between two readings of all profiles: finds deleted and "
+        "merged ones.",
+    )
+    start: Annotated[str, BeforeValidator(moment)] = Field(
+        default="now",
+        description="Where the first poll begins: `now`, `all` or a time.",
+    )
+    key: Annotated[Literal["external_id", "profile_id"], BeforeValidator(lower)] = Field(
+        default="external_id",
+        description="Key of the messages; a profile without external id has its own.",
+    )
+
+    @field_validator("start")
+    @classmethod
+    def _when(cls, value: str) -> str:
+        if value not in {"now", "all"}:
+            try:
+                datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError(
+                    "must be now, all, or a time as 2026-11-01T00:00:00Z"
+                ) from None
+        return value
+
+    def since(self, now: float) -> int:
+        """Return where the first poll begins, Unix seconds; `now` is Klaviyo's."""
+        if self.start in {"now", "all"}:
+            return int(now) if self.start == "now" else 0
+        at = datetime.fromisoformat(self.start)
+        return max(0, int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()))
 
 
 class Http(Section):

@@ -14,6 +14,7 @@ __all__ = [
     "blank",
     "join",
     "lower",
+    "moment",
     "not_bool",
     "split",
     "text",
@@ -60,6 +61,15 @@ def upper(value: object) -> object:
 def text(value: object) -> object:
     """Take a date for its text: TOML reads an unquoted 2026-07-15 as one."""
     return value.isoformat() if isinstance(value, date) else value
+
+
+def moment(value: object) -> object:
+    """Take a time for its text, and a word in any case."""
+    if isinstance(value, date):  # TOML reads an unquoted time as one
+        return value.isoformat()
+    if isinstance(value, str) and value.strip().isalpha():
+        return value.strip().lower()
+    return value
 
 
 def not_bool(value: object) -> object:

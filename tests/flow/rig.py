@@ -61,6 +61,7 @@ class Rig:
             "subscription__name": f"test {self.number}",
             "kafka__topics": f"{self.customers},{self.orders}",
             "topics__dead_letters": self.dead_letters,
+            "reverse__enabled": "false",
         }
         return Service(self.bootstrap, self.sandbox.url, **(own | more))
 

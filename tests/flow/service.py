@@ -23,6 +23,9 @@ def free_port() -> int:
 class Service:
     """`klaviyo-pipeline run` against a broker and a Klaviyo, under a test's control."""
 
+    module = "pipeline"
+    command: tuple[str, ...] = ("run",)
+
     def __init__(self, bootstrap: str, klaviyo: str, **more: str) -> None:
         self.port = free_port()
         self.output = ""
@@ -59,8 +62,8 @@ class Service:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "pipeline",
-            "run",
+            self.module,
+            *self.command,
             env=inherited | self._environ,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,

@@ -77,9 +77,10 @@ def test_run_hands_its_settings_to_the_service(monkeypatch: pytest.MonkeyPatch) 
     given: list[Any] = []
     monkeypatch.setenv("PIPELINE_KLAVIYO__API_KEY", KEY)
     monkeypatch.setenv("PIPELINE_HTTP__PORT", "1234")
-    monkeypatch.setattr("pipeline.app.run", given.append)
-    assert cli.main(["run", "--only", "forward"]) == 0
+    monkeypatch.setattr("pipeline.app.run", lambda *those: given.extend(those))
+    assert cli.main(["run", "--only", "reverse"]) == 0
     assert given[0].http.port == 1234
+    assert given[1] == "reverse"
 
 
 @pytest.mark.parametrize(("agrees", "code"), [(True, 0), (False, 1)])

@@ -16,6 +16,7 @@ from pipeline.settings import Kafka, Settings, Throttle, Topics
 SOURCE = ("shop.customers", "shop.orders")
 DEAD = "klaviyo.dead-letters"
 STATE = "klaviyo.state"
+BACK = ("klaviyo.profiles", STATE)
 DAY = 86_400_000
 
 
@@ -23,7 +24,8 @@ class Cluster:
     """Stands in for the cluster behind `Admin` and `Client`."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.there = {name: Topic(name, 2, 7 * DAY, "delete") for name in (*SOURCE, DEAD)}
+        names = (*SOURCE, DEAD, "klaviyo.profiles")
+        self.there = {name: Topic(name, 2, 7 * DAY, "delete") for name in names}
         self.there[STATE] = Topic(STATE, 1, -1, "compact")
         self.bounds_of: dict[Partition, Bounds] = {}
         self.down = False
@@ -43,7 +45,7 @@ class Cluster:
     async def topics(self, exclude: Collection[str]) -> frozenset[str]:
         if self.says:
             raise self.says
-        return frozenset(self.there.keys() - exclude)
+        return frozenset(self.there.keys() - exclude - {*BACK})
 
     async def describe(self, names: Collection[str]) -> dict[str, Topic | None]:
         await self.open()
@@ -213,6 +215,7 @@ def test_topics_shows_use_partitions_retention_and_cleanup(
         ["shop.customers", "read", "yes", "12", "unknown", "unknown"],
         ["shop.orders", "read", "yes", "2", "7", "days", "delete"],
         [DEAD, "written", "yes", "1", "for", "ever", "compact"],
+        ["klaviyo.profiles", "written", "yes", "2", "7", "days", "delete"],
         [STATE, "written", "yes", "1", "for", "ever", "compact"],
         ["^more", "read", "pattern"],
     ]
@@ -223,6 +226,7 @@ def test_topics_says_how_to_create_what_is_missing_and_creates_it(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del cluster.there[DEAD]
+    del cluster.there["klaviyo.state"]
     del cluster.there["shop.orders"]
     del cluster.there[STATE]
     assert cli.main(["topics"]) == 0

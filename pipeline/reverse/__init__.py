@@ -1,0 +1,1 @@
+"""From Klaviyo to Kafka: poll, compare, publish, remember; read `flow.py` first."""

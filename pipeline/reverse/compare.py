@@ -1,0 +1,173 @@
+"""Is it a change, and whose? A page of profiles in, what to publish out.
+
+A path is a change if it differs from what was last published and was not written by our
+own forward direction. A write of ours explains a path once: a marketer who later puts
+the same value back is published. Pure but for the view, which it only reads.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Final, Literal, TypeAlias
+
+import msgspec
+from msgspec import Raw
+
+from pipeline.reverse.view import Known, View
+from schemas import profile_update
+from schemas.profile_update import Content, Row
+
+__all__ = ["Change", "Compared", "Kind", "Origin", "compare", "gone"]
+
+Kind: TypeAlias = Literal["created", "updated", "deleted"]
+Origin: TypeAlias = Literal["poll", "consent", "sweep"]
+
+# s after a write of ours; a profile that has moved since then shows it, or somebody has
+# overwritten it. Covers the difference between Klaviyo's clock and ours.
+SKEW: Final = 60.0
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One message to publish."""
+
+    who: str
+    kind: Kind
+    external_id: str | None
+    value: bytes
+
+
+class Compared(msgspec.Struct):
+    """What a page came to; `known` is to be remembered with the messages, or never."""
+
+    changes: list[Change] = msgspec.field(default_factory=list)
+    known: dict[str, bytes | None] = msgspec.field(default_factory=dict)
+    seen: list[str] = msgspec.field(default_factory=list)
+    newest: float = 0.0  # `updated` of the last row, Unix seconds; 0 if not ascending
+    echoes: int = 0
+    malformed: int = 0
+    lost: int = 0  # properties left out, too large for a message
+    late: int = 0  # changes that the polls had missed
+
+
+def compare(
+    view: View,
+    rows: Iterable[Raw],
+    *,
+    origin: Origin,
+    bound: int,
+    since: int,
+    polled: int,
+    now: float,
+) -> Compared:
+    """Compare a page with what is known.
+
+    `bound`: what changed later is left to the next poll. `since`: what a sweep finds
+    unchanged since then is only remembered. `polled`: the polls have come so far.
+    """
+    found = Compared()
+    page: dict[str, Known] = {}
+    ascending = True
+    for raw in rows:
+        try:
+            row = profile_update.row(raw)
+        except (msgspec.MsgspecError, RecursionError, AttributeError, TypeError):
+            found.malformed += 1
+            continue
+        found.seen.append(row.id)
+        ascending = ascending and row.at >= found.newest
+        found.newest = row.at
+        known = page.get(row.id) or view.get(row.id)
+        if bound < row.at <= now + SKEW:
+            continue  # settles still; what is dated beyond would for ever
+        if known is not None and row.at < known.at:
+            continue  # an older sight of it than we had
+        found.lost += row.lost
+        if known is None and origin == "sweep" and row.at <= since:
+            after = Known(row.content, row.at)  # was there before us
+        else:
+            late = origin == "sweep" and row.at <= polled
+            after = _compared(view, found, row, known, now, late=late)
+        if after != known:
+            page[row.id] = after
+    found.known |= {who: msgspec.json.encode(known) for who, known in page.items()}
+    if not ascending:
+        found.newest = 0.0
+    return found
+
+
+def gone(view: View, ids: Iterable[str], now: float) -> Compared:
+    """Compare with profiles that Klaviyo no longer has."""
+    found = Compared()
+    for who in ids:
+        known = view.get(who)
+        if known is None:
+            continue
+        found.known[who] = None
+        message = profile_update.message(
+            "deleted", who, known.content, occurred_at="", observed_at=now
+        )
+        external_id = known.content.get("external_id")
+        found.changes.append(Change(who, "deleted", external_id, message))
+    return found
+
+
+def _compared(
+    view: View, found: Compared, row: Row, known: Known | None, now: float, *, late: bool
+) -> Known:
+    before: Content = known.content if known else {}
+    after = profile_update.carried(before, row)
+    paths = profile_update.changed(before, after)
+    writes = view.writes(_names(after), known.sent if known else 0.0)
+    ours = [path for path in paths if _explained(path, after, writes)]
+    theirs = [path for path in paths if path not in ours]
+    mark = _mark(writes, ours, after, row.at)
+    sent = max(known.sent if known else 0.0, mark)
+    if paths and not theirs:
+        found.echoes += 1
+    elif theirs or known is None:
+        kind: Kind = "updated" if known or ours else "created"
+        message = profile_update.message(
+            kind,
+            row.id,
+            after,
+            occurred_at=row.updated,
+            observed_at=now,
+            last_active=row.last_active,
+            paths=theirs if kind == "updated" else None,
+            before=before if kind == "updated" else None,
+        )
+        found.changes.append(Change(row.id, kind, after.get("external_id"), message))
+        found.late += late
+    if not paths and known is not None and sent == known.sent:
+        return known  # moved by an event, or read again: nothing to remember
+    return Known(after, min(row.at, now), sent)
+
+
+def _names(content: Content) -> list[str]:
+    """Name the profile as `Identity.names` does."""
+    fields = (("i:", "external_id"), ("e:", "email"), ("p:", "phone"))
+    return [prefix + str(content[name]) for prefix, name in fields if name in content]
+
+
+def _explained(
+    path: str, after: Content, writes: Mapping[str, tuple[float, object]]
+) -> bool:
+    if path not in writes:
+        return False
+    value = writes[path][1]
+    return not profile_update.changed({path: value}, {path: after.get(path)})
+
+
+def _mark(
+    writes: Mapping[str, tuple[float, object]],
+    ours: Iterable[str],
+    after: Content,
+    updated: float,
+) -> float:
+    """Up to when what we sent has been seen, so that it explains nothing any more.
+
+    A write is atomic: one path of it seen is all of it seen.
+    """
+    seen = [writes[path][0] for path in ours]
+    seen += [at for at, _ in writes.values() if at + SKEW < updated]
+    if writes and all(_explained(path, after, writes) for path in writes):
+        seen += [at for at, _ in writes.values()]
+    return max(seen, default=0.0)

@@ -1,0 +1,68 @@
+"""What we wrote does not come back; what others wrote right after does."""
+
+import asyncio
+
+import pytest
+
+from tests.flow.rig import Rig
+from tests.flow.service import Service
+from tests.reverse.rig import Reverse
+
+pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
+
+CUSTOMERS = 300
+
+
+async def test_our_writes_stay_and_a_marketers_edit_comes_back(back: Reverse) -> None:
+    rig = Rig(back.bootstrap, back.sandbox)
+    await rig.create_topics()
+    service = both(rig, back)
+    async with service:
+        for number in range(CUSTOMERS):
+            await rig.customer(
+                id=f"C-{number}",
+                email=f"Ada{number}@Shop.dev ",
+                phone="(202) 555-0123" if not number else None,
+                first_name=" Ada ",
+                custom_fields={"score": 1.0, "born": "2000-01-01T00:00:00+00:00"},
+                address={"city": "NY", "country": "US"},
+            )
+        await rig.drained()
+        await suppressed(service, CUSTOMERS)
+        assert await back.read() == []
+        # Again, with other values; and somebody edits within a second of our write.
+        await asyncio.sleep(1.1)
+        await rig.customer(id="C-7", first_name="Grace", address={"city": "LA"})
+        await rig.drained()
+        (profile,) = back.sandbox.state.profiles.resolve({"external_id": "C-7"})
+        assert profile.fields["first_name"] == "Grace"
+        back.edit(profile, last_name="Hopper")
+        (edit,) = await back.wait(1)
+        # The value we sent once, set by somebody else later, is news.
+        await asyncio.sleep(1.1)
+        back.edit(profile, first_name="Ada")
+        await back.wait(2)
+        await asyncio.sleep(1.1)
+        back.edit(profile, first_name="Grace")
+        found = await back.wait(3)
+        assert await service.terminate() == 0
+    assert edit.kind == "updated"
+    assert edit.value["changed"] == ["last_name"]
+    assert [each.value["changed"] for each in found[1:]] == [["first_name"]] * 2
+
+
+def both(rig: Rig, back: Reverse) -> Service:
+    settings = back.service()._environ
+    wanted = ("PIPELINE_TOPICS__", "PIPELINE_REVERSE__")
+    more = {
+        name.removeprefix("PIPELINE_").lower(): value
+        for name, value in settings.items()
+        if name.startswith(wanted)
+    }
+    return rig.service(**more | {"reverse__enabled": "true", "reverse__settle": "2"})
+
+
+async def suppressed(service: Service, count: int) -> None:
+    async with asyncio.timeout(30):
+        while await service.metric("reverse_echoes_suppressed_total") < count:
+            await asyncio.sleep(0.2)
