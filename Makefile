@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+WORKERS ?= 4
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
 
@@ -26,7 +27,7 @@ demo: install ## the main job on an embedded broker and a local Klaviyo, with pr
 
 .PHONY: test
 test: install ## all tests, those on real Kafka included where one can be started
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 .PHONY: bench
 bench: install ## figures of speed beside yard-sticks; BENCH="path encode" measures only these

@@ -7,6 +7,7 @@ broker or Klaviyo that is down must not keep the process alive (contract G8).
 """
 
 import asyncio
+import gc
 import os
 import random
 import signal
@@ -480,6 +481,10 @@ async def _ended(task: "asyncio.Task[None]") -> None:
 
 def run(settings: Settings, only: Only = None) -> None:
     """Run until SIGTERM or SIGINT; a second signal ends the process at once."""
+    # A backlog makes many objects that live for seconds and no cycles: the collector's
+    # usual pace would cost a sixth of our time. What libraries leave is still found.
+    gc.freeze()
+    gc.set_threshold(200_000, 10, 1000)
     uvloop.run(_until_signal(settings, only))
 
 

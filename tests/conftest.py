@@ -1,7 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
@@ -9,6 +9,22 @@ from pipeline.demo.broker import Broker
 from pipeline.sandbox import Sandbox
 from tests.brokers.apache import Apache, Unavailable, find
 from tests.flow.rig import Rig
+
+
+@pytest.fixture
+def say(record_property: Callable[[str, object], None]) -> Callable[[str], None]:
+    """Show a ledger at the end of the run, whichever process it was kept in."""
+    return lambda text: record_property("said", text)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, text in getattr(report, "user_properties", ()):
+                if name == "said":
+                    terminalreporter.write_line(
+                        f"{report.nodeid.split('::')[-1]}: {text}"
+                    )
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ __all__ = ["Checkpoint"]
 
 # Bytes a record costs beside its own: ticket, commands, their encoded form. Measured with
 # orders of 2.5 lines: about 2.5 bytes held for each byte read.
-OVERHEAD: Final = 1024
+OVERHEAD: Final = 2048
 FACTOR: Final = 3
 COMMAND: Final = 1024  # bytes for each command beyond the first few
 FEW: Final = 8

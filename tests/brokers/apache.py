@@ -5,6 +5,7 @@
 last two are ours: they can be killed, frozen and started again on the same port and data.
 """
 
+import fcntl
 import os
 import shutil
 import signal
@@ -265,8 +266,11 @@ def _java(*more: str) -> list[str]:
 
 
 def _jars() -> Path:
-    if not any(JARS.glob("kafka_*.jar")):
-        JARS.mkdir(parents=True, exist_ok=True)
+    JARS.mkdir(parents=True, exist_ok=True)
+    with (JARS / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may start at once
+        if any(JARS.glob("kafka_*.jar")):
+            return JARS
         fetch = ("dependency:copy-dependencies", f"-DoutputDirectory={JARS}")
         _run("mvn", "--quiet", "--batch-mode", "--file", str(HERE / "pom.xml"), *fetch)
     return JARS

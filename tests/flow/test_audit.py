@@ -68,6 +68,7 @@ async def test_exactly_what_was_lost_is_reported(
         },
         "topics": {"dead_letters": rig.dead_letters, "create": False},
         "audit": {"sample": 1},
+        "reverse": {"enabled": False},
         "http": {"host": "127.0.0.1", "port": 0},
     }
     events = 2 * ORDERS  # each order is an event, and so is its line

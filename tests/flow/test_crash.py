@@ -1,6 +1,7 @@
 """kill -9 again and again while a backlog drains: the ledger must balance."""
 
 import random
+from collections.abc import Callable
 
 import pytest
 
@@ -14,7 +15,7 @@ KILLS = 10
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
 async def test_ten_kills_lose_nothing_and_store_nothing_twice(
-    rig: Rig, capsys: pytest.CaptureFixture[str]
+    rig: Rig, say: Callable[[str], None]
 ) -> None:
     shop = Shop(seed=7, bad=False)
     made = await rig.send(shop.day(customers=4000, orders=8000, at_least=20_000))
@@ -32,10 +33,8 @@ async def test_ten_kills_lose_nothing_and_store_nothing_twice(
         assert await service.terminate() == 0
     stored = await fetch(sandbox.url)
     findings = compare(shop, stored)
-    with capsys.disabled():
-        print(f"\nledger after {KILLS} kills, {made} records:")
-        for finding in findings:
-            print(f"  {finding.what}: made {finding.made}, stored {finding.stored}")
-        print(f"  sent again: {sandbox.state.events.duplicates} events")
+    ledger = [f"{each.what}: made {each.made}, stored {each.stored}" for each in findings]
+    ledger.append(f"sent again: {sandbox.state.events.duplicates} events")
+    say("\n  ".join((f"ledger after {KILLS} kills, {made} records:", *ledger)))
     assert made >= 20_000
     assert [finding for finding in findings if not finding.good] == []

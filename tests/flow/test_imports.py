@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -108,7 +109,7 @@ async def test_a_fault_at_the_start_of_a_job_costs_nothing(
 @pytest.mark.kafka
 @pytest.mark.timeout(300)
 async def test_kills_in_every_phase_of_a_job(
-    rig: Rig, capsys: pytest.CaptureFixture[str]
+    rig: Rig, say: Callable[[str], None]
 ) -> None:
     """A job of a dead process never overwrites what its successor sends."""
     rig.set(import_queued=0.5, import_processing=1.0)
@@ -125,7 +126,6 @@ async def test_kills_in_every_phase_of_a_job(
     async with service:
         await rig.drained(within=120)
         assert await service.terminate() == 0
-    with capsys.disabled():
-        rows = sum(job.total for job in imports.values())
-        print(f"\n{KILLS} kills, {rig.sent} updates: {len(imports)} jobs, {rows} rows")
+    rows = sum(job.total for job in imports.values())
+    say(f"{KILLS} kills, {rig.sent} updates: {len(imports)} jobs, {rows} rows")
     assert names(rig) == {f"C-{n}": f"T{KILLS - 1}" for n in range(1500)}

@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 
 import pytest
 
@@ -43,9 +44,7 @@ class Editor:
         return f"{len(found)} messages, {previous} edits in unbroken chains, 0 lost"
 
 
-async def test_a_death_in_every_phase(
-    back: Reverse, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_death_in_every_phase(back: Reverse, say: Callable[[str], None]) -> None:
     editor = Editor(back, 250)
     deaths = 0
     for number in (1, 3):
@@ -64,12 +63,11 @@ async def test_a_death_in_every_phase(
             editor.edit(profile, "last")
         await until_last(back, editor)
         assert await service.terminate() == 0
-    with capsys.disabled():
-        print(f"\nafter {deaths} deaths: {editor.ledger(await back.read())}")
+    say(f"after {deaths} deaths: {editor.ledger(await back.read())}")
 
 
 async def test_a_zombie_that_wakes_in_its_transaction(
-    back: Reverse, capsys: pytest.CaptureFixture[str]
+    back: Reverse, say: Callable[[str], None]
 ) -> None:
     editor = Editor(back, 250)
     zombie = back.dying("sent:2", by="STOP")
@@ -96,11 +94,10 @@ async def test_a_zombie_that_wakes_in_its_transaction(
             editor.edit(profile, "after all")
         await until_last(back, editor)
     assert await zombie.terminate() == 0
-    with capsys.disabled():
-        print(f"\nzombie woken: {editor.ledger(await back.read())}")
+    say(f"zombie woken: {editor.ledger(await back.read())}")
 
 
-async def test_two_at_once(back: Reverse, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_two_at_once(back: Reverse, say: Callable[[str], None]) -> None:
     editor = Editor(back, 120)
     async with back.service() as one, back.service() as other:
         editing = asyncio.create_task(edits(editor, "x"))
@@ -113,8 +110,7 @@ async def test_two_at_once(back: Reverse, capsys: pytest.CaptureFixture[str]) ->
         await until_last(back, editor)
         assert await one.terminate() == 0
         assert await other.terminate() == 0
-    with capsys.disabled():
-        print(f"\ntwo at once: {editor.ledger(await back.read())}")
+    say(f"two at once: {editor.ledger(await back.read())}")
 
 
 async def edits(editor: Editor, text: str) -> None:

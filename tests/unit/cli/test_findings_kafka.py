@@ -226,7 +226,6 @@ def test_topics_says_how_to_create_what_is_missing_and_creates_it(
     cluster: Cluster, capsys: pytest.CaptureFixture[str]
 ) -> None:
     del cluster.there[DEAD]
-    del cluster.there["klaviyo.state"]
     del cluster.there["shop.orders"]
     del cluster.there[STATE]
     assert cli.main(["topics"]) == 0

@@ -422,7 +422,7 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 50
+    assert len(described) == 61
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
@@ -430,7 +430,7 @@ def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     assert described["kafka.sasl_password"].secret
     assert described["klaviyo.client_secret"].secret
     assert described["secrets.key"].secret
-    assert sum(setting.secret for setting in described.values()) == 4
+    assert sum(setting.secret for setting in described.values()) == 5
     assert described["klaviyo.api_key"].default == "blank"
     assert described["kafka.topics"].default == "shop.customers, shop.orders"
     assert described["deliver.buffer_bytes"].default == "64 MiB"
