@@ -48,6 +48,22 @@ def order(
     _send(context, OfOrder(name, planning(settings), settings.mapping), "order", name)
 
 
+@sync.command()
+def profile(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="ID", help="Klaviyo's profile id.")],
+) -> None:
+    """Fetch one profile from Klaviyo and publish it, if it is news."""
+    import asyncio  # noqa: PLC0415
+
+    from pipeline.app import App  # noqa: PLC0415
+
+    settings = Options.of(context).settings(service=True)
+    kind = asyncio.run(App(settings).sync_profile(name))
+    said = f"published as {kind}" if kind else "no news: it was published before"
+    print(f"profile {name}: {said}")  # noqa: T201  printing is its job
+
+
 def _send(context: typer.Context, selection: "Selection", what: str, name: str) -> None:
     from pipeline.replay.spans import Asked  # noqa: PLC0415
 
