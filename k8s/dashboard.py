@@ -146,6 +146,11 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             "{{revision}}",
         ),
         Panel(
+            "Revision asked for is served for",
+            "-1 * (" + _since("revision_retires_timestamp_seconds") + ")",
+            "s",
+        ),
+        Panel(
             "OAuth token valid for",
             "-1 * (" + _since("token_expires_timestamp_seconds") + ")",
             "s",
@@ -168,6 +173,17 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
             _rate("reverse_echoes_suppressed_total", "namespace"),
             "cps",
         ),
+        Panel(
+            "Found late by the sweep",
+            _increase("reverse_found_late_total", "namespace"),
+            "short",
+        ),
+        Panel(
+            "Malformed profiles",
+            _increase("reverse_malformed_total", "namespace"),
+            "short",
+        ),
+        Panel("Audits", _increase("audits_total", "result"), "short", "{{result}}"),
         Panel(
             "Audit mismatches",
             _increase("audit_mismatches_total", "namespace"),

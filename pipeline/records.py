@@ -121,7 +121,7 @@ class Ticket:
     record ends; a neighbour item that was delivered does not undo it.
     """
 
-    __slots__ = ("done", "left", "lot", "outcome", "record", "sequence", "size")
+    __slots__ = ("begun", "done", "left", "lot", "outcome", "record", "sequence", "size")
 
     def __init__(self, record: Record, lot: Lot, sequence: int, size: int) -> None:
         self.record = record
@@ -131,6 +131,7 @@ class Ticket:
         self.left = 0
         self.outcome: Outcome = DELIVERED
         self.done = False
+        self.begun = False  # something of it was handed out for sending
 
     def forget(self) -> None:
         """Let go of the bytes; what counts from now on is the offset."""

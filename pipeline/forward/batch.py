@@ -228,11 +228,6 @@ class Batcher:
         if not self.failed.done():
             self.failed.set_exception(error)
 
-    async def idle(self) -> None:
-        """Return when no request is in flight."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
-
     async def abandon(self) -> None:
         """Cancel the requests in flight; their items are neither settled nor lost."""
         tasks = list(self._tasks)

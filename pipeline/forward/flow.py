@@ -282,21 +282,23 @@ class Flow:
     async def _drain(self, budget: float) -> None:
         """End what is in flight, in this order.
 
-        (1) hand out nothing more, (2) let what is in flight end, (3) abandon the rest,
-        (4) commit what has ended, that above an open record included.
+        (1) hand out only the rest of records that were begun, (2) let what is in flight
+        end, (3) abandon what does not, (4) commit what has ended, that above an open
+        record included.
         """
         if self._resuming is not None:
             self._resuming.cancel()
-        self._lanes.clear()
+        self._lanes.finish()
         try:
             async with asyncio.timeout(budget):
-                await self._batcher.idle()
+                await self._lanes.finished()
                 if self._letters:
                     await asyncio.wait(self._letters)
         except TimeoutError:
             self._log.warning(
                 "not all ended in time; the rest is read again", budget=budget
             )
+        self._lanes.clear()
         await self._abandon()
         await self._commit()
 

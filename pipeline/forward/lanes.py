@@ -12,6 +12,7 @@ and little is sent again after a crash.
 
 import asyncio
 import heapq
+import itertools
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -76,6 +77,10 @@ _Heap: TypeAlias = list[
 ]  # sequence of the head, entry number, lane
 
 
+def _begun(item: Item) -> bool:
+    return any(ticket.begun for ticket, _ in item.parts)
+
+
 def _head(heap: _Heap) -> tuple[int, int]:
     return heap[0][:2]
 
@@ -98,6 +103,7 @@ class Lanes:
             for kind in CARRIES
         }
         self._waiting: dict[Kind, int] = dict.fromkeys(CARRIES, 0)
+        self._released = asyncio.Event()
         self._entries = 0
         self._era = 0
         self.in_flight = 0  # groups taken and not released
@@ -166,6 +172,8 @@ class Lanes:
             self.in_flight += 1
         for item in group.items:
             self._waiting[item.kind] -= 1
+            for ticket, _ in item.parts:
+                ticket.begun = True
         return group
 
     def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel) -> int:
@@ -198,6 +206,26 @@ class Lanes:
                 self._waiting[item.kind] += 1
             for lane in group.lanes:
                 self._offer(lane.home())
+        self._released.set()
+
+    def finish(self) -> None:
+        """Forget what waits, but for records of which a part was handed out.
+
+        These end as a whole, so that nothing is sent again after a stop.
+        """
+        for lane in set(self._by_name.values()):
+            kept = list(itertools.takewhile(_begun, lane.items))
+            for item in lane.items[len(kept) :]:
+                self._waiting[item.kind] -= 1
+            lane.items = kept
+            lane.queued = 0
+            self._offer(lane)
+
+    async def finished(self) -> None:
+        """After `finish`: return when nothing waits and nothing is in flight."""
+        while self.in_flight or any(self._waiting.values()):
+            self._released.clear()
+            await self._released.wait()
 
     def clear(self) -> None:
         """Forget all that waits: the partitions are gone, or the process stops."""
@@ -210,6 +238,7 @@ class Lanes:
             heap.clear()
         for event in self._some.values():
             event.clear()
+        self._released.set()
 
     def _oldest(self, kind: Kind) -> _Heap:
         """The heap, of those a route for that kind carries, with the oldest head."""

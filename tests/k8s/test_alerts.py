@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.k8s.queries import COMING, declared, everywhere, labels, metrics
+from tests.k8s.queries import declared, everywhere, labels, metrics
 from tests.k8s.tools import K8S, ROOT, rules_files, run
 
 CASES = sorted((Path(__file__).parent / "alerts").glob("*.yaml"))
@@ -64,16 +64,11 @@ def test_every_alert_has_its_entry_in_the_runbook(alert: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(("place", "query"), [*everywhere()], ids=lambda text: text[:60])
 def test_queries_name_only_what_is_measured(place: str, query: str) -> None:
-    known = declared() | COMING
+    known = declared()
     named = metrics(query)
     assert named <= known.keys(), place
     own = set().union(*(known[metric] for metric in named))
     assert labels(query) <= own, place
-
-
-@pytest.mark.parametrize("metric", COMING)
-def test_what_is_declared_is_no_longer_coming(metric: str) -> None:
-    assert metric not in declared(), f"take {metric} from COMING in tests/k8s/queries.py"
 
 
 def test_recorded_names_are_recorded() -> None:

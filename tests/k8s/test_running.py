@@ -15,7 +15,7 @@ from pipeline.demo.shop import Shop
 from pipeline.records import DeadReason
 from tests.flow.rig import Rig, until
 from tests.flow.service import free_port
-from tests.k8s.queries import COMING, everywhere, metrics
+from tests.k8s.queries import ELSEWHERE, everywhere, metrics
 from tests.k8s.tools import K8S, rules_files, tool
 
 PATIENCE = 60.0  # s until Prometheus has seen everything
@@ -115,7 +115,7 @@ def asked() -> dict[str, str]:
         place: query.replace("$__rate_interval", "30s").replace("$namespace", "shop")
         for place, query in everywhere()
         if query in panels or place == "autoscaler"
-        if not metrics(query) & COMING.keys()
+        if not metrics(query) & ELSEWHERE
     }
     # The autoscaler names its namespace.
     return {
