@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator
 
 import pytest
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service as Driver
 from selenium.webdriver.common.by import By
@@ -42,7 +43,10 @@ class Page:
 
     def __init__(self, browser: Chrome) -> None:
         self._browser = browser
-        self._wait = WebDriverWait(browser, PATIENCE)
+        # An element may go with its page between being found and being read.
+        self._wait = WebDriverWait(
+            browser, PATIENCE, ignored_exceptions=(WebDriverException,)
+        )
 
     def press(self, name: str) -> None:
         self._wait.until(when.element_to_be_clickable((By.ID, name))).click()
