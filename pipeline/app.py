@@ -28,7 +28,9 @@ import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
+from pipeline.forward.asked import Asked
 from pipeline.forward.audit import Audit
+from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
@@ -53,6 +55,7 @@ from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.lists import Lists
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
@@ -192,6 +195,13 @@ class App:
             health,
             metrics,
         )
+        asked: Asked | None = None
+        if settings.consent.writes:
+            notes = State(
+                settings.kafka, settings.topics.state, f"{settings.slug}/consent"
+            )
+            asked = Asked(notes, health, SYSTEM)
+            stack.push_async_callback(asked.stop)
         flow = forward(
             settings,
             client,
@@ -201,6 +211,7 @@ class App:
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
             accepted=sent.note if sent else None,
+            asked=asked,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -422,16 +433,28 @@ def forward(
     metrics: Metrics,
     imports: Imports | None = None,
     accepted: Callable[[Command], None] | None = None,
+    asked: Asked | None = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
     Without `imports` no profile goes by bulk. `accepted` is told what Klaviyo took.
+    Without `asked` what was asked for lately is forgotten at the end.
     """
+    consents = Consents(
+        client=client,
+        lists=Lists(client.subscriptions, SYSTEM, create=settings.consent.create_lists),
+        asked=asked or Asked(None, health, SYSTEM),
+        source=settings.subscription.name,
+        default=settings.consent.list,
+        metrics=metrics,
+        clock=SYSTEM,
+    )
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict),
         imports=imports,
+        consents=consents,
         accepted=accepted,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
@@ -456,6 +479,7 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
         backfill=backfill,
+        consent=settings.consent.writes,
     )
 
 

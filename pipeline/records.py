@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from schemas import bulk_profiles
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.event import Skipped
 
 __all__ = [
@@ -83,7 +83,7 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
 
 
 # Which endpoints can carry an item: any for a profile update, or the single call only.
-Kind: TypeAlias = Literal["profile", "single", "event"]
+Kind: TypeAlias = Literal["profile", "single", "event", "consent"]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
@@ -208,6 +208,8 @@ def _kind(command: Command) -> Kind:
             return "profile" if bulk_profiles.able(command) else "single"
         case CreateEvent():
             return "event"
+        case ChangeConsent():
+            return "consent"
 
 
 def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:

@@ -27,6 +27,7 @@ CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
     "profile": ("profile",),
     "single": ("profile", "single"),
     "event": ("event",),
+    "consent": ("consent",),
 }
 
 

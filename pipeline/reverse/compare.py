@@ -152,8 +152,10 @@ def _explained(
 ) -> bool:
     if path not in writes:
         return False
-    value = writes[path][1]
-    return not profile_update.changed({path: value}, {path: after.get(path)})
+    value, now = writes[path][1], after.get(path)
+    if path.startswith("consent.") and isinstance(value, dict) and isinstance(now, dict):
+        return value.get("status") == now.get("status")  # all that we said
+    return not profile_update.changed({path: value}, {path: now})
 
 
 def _mark(
