@@ -40,8 +40,7 @@ from schemas.subscriptions import Row
 
 __all__ = ["Consents"]
 
-LOOK: Final = 1.0  # s to the first look if an earlier word shows; later ones take longer
-SLOWEST: Final = 5.0  # s between two looks
+LOOK: Final = 2.0  # s between two looks if an earlier word shows
 _IDENTIFIERS: Final[tuple[tuple[Kind, str], ...]] = (
     ("email", "e:"),
     ("phone_number", "p:"),
@@ -88,25 +87,23 @@ class Consents:
     ) -> Sequence[Outcome | None]:
         """Outcomes by index; None for an item that has to be sent again.
 
-        One that must wait for an earlier word of its customer goes by itself then, so
-        that nobody else waits.
+        One that must wait for an earlier word of its customer goes with others that
+        wait, so that nobody else does.
         """
         permit.unused()  # the first call is a read; each takes its own
+        if items[0].kind == "late":
+            await asyncio.sleep(LOOK)
         if not await self._asked.ready():
             return [None] * len(items)
         round_ = _Round(self._client, self._lists, self._source, self._metrics, items)
-        pause = LOOK
-        while True:
-            known = await self._known(round_)
-            decided = {index: steps(round_.change(index), known) for index in round_.open}
-            if len(items) > 1 or all(decided.values()):
-                break
-            await asyncio.sleep(pause)
-            pause = min(SLOWEST, 2 * pause)
-        for index in [index for index, found in decided.items() if found is None]:
-            items[index].largest = 1
-            round_.outcomes[index] = None
-        todo = {index: found for index, found in decided.items() if found is not None}
+        known = await self._known(round_)
+        todo: dict[int, Steps] = {}
+        for index in round_.open:
+            if (found := steps(round_.change(index), known)) is None:
+                items[index].later()
+                round_.outcomes[index] = None
+            else:
+                todo[index] = found
         if not await self._asked.note(a for found in todo.values() for a in found.asks):
             return [None] * len(items)
         await round_.carry_out(todo, known)
@@ -289,9 +286,9 @@ class _Round:
         for index, found in todo.items():
             if self.outcomes[index] == DELIVERED:
                 change = self.change(index)
-                self._items[index].command = msgspec.structs.replace(
-                    change, channels=found.took, lists={}
-                )
+                self._items[index].commands = [
+                    msgspec.structs.replace(change, channels=found.took, lists={})
+                ]
 
     def _subscribing(
         self,

@@ -72,7 +72,10 @@ ROUTES: Final = (
             bulk_events.SINCE,
         ),
     ),
-    (Route("bulk_subscribe_profiles", "consent", subscriptions.LARGEST),),
+    (
+        Route("bulk_subscribe_profiles", "consent", subscriptions.LARGEST),
+        Route("bulk_subscribe_profiles", "late", subscriptions.LARGEST),
+    ),
 )
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
@@ -203,7 +206,7 @@ class Flow:
         outcomes: Sequence[Outcome | None]
         if route.jobs and self._imports:
             outcomes = await self._imports.send(group.items, permit, self._commit)
-        elif route.kind == "consent" and self._consents:
+        elif route.kind in ("consent", "late") and self._consents:
             outcomes = await self._consents.send(group.items, permit)
         else:
             outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
