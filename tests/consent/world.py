@@ -34,6 +34,7 @@ from pipeline.records import Mark, Partition, Record
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox import Settings as SandboxSettings
 from pipeline.sandbox.consent import Consent
+from pipeline.sandbox.profile import Profile
 from pipeline.sandbox.state import List
 from schemas.commands import Command
 from schemas.event import Context
@@ -227,11 +228,15 @@ class World:
 
     # -- what outsiders see --------------------------------------------------------------
 
-    def consent(self, email: str = "ada@shop.dev") -> Consent:
-        """What Klaviyo holds of who has that address."""
+    def profile(self, email: str = "ada@shop.dev") -> Profile:
+        """Who has that address."""
         found = self.sandbox.state.profiles.owner("email", email)
         assert found is not None, f"no profile {email}"
-        return found.consent
+        return found
+
+    def consent(self, email: str = "ada@shop.dev") -> Consent:
+        """What Klaviyo holds of who has that address."""
+        return self.profile(email).consent
 
     def status(self, channel: str = "email", email: str = "ada@shop.dev") -> str:
         """The consent Klaviyo holds."""
