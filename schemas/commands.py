@@ -120,8 +120,7 @@ class CreateEvent(msgspec.Struct, gc=False):
 
 
 Channel: TypeAlias = Literal["email", "sms"]
-# Put on the list or taken off it, consent untouched; or unsubscribed from it.
-ListChange: TypeAlias = Literal["add", "remove", "unsubscribe"]
+ListChange: TypeAlias = Literal["add", "remove"]  # on the list, or off it
 
 
 class Said(msgspec.Struct, frozen=True, gc=False):

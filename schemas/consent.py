@@ -20,7 +20,7 @@ from schemas.properties import value_of
 __all__ = ["Consent", "ConsentState", "Lists", "instruction", "instructions"]
 
 _SUBSCRIBE: Final = "SubscribeProfile"
-_LISTS: Final[dict[str, ListChange]] = {"LIST_": "add", "UCLIST_": "unsubscribe"}
+_LISTS: Final[dict[str, ListChange]] = {"LIST_": "add", "UCLIST_": "remove"}
 _YES: Final = frozenset({"true", "yes", "y", "t", "on", "1"})
 _NO: Final = frozenset({"false", "no", "n", "f", "off", "0"})
 # What the reverse direction publishes of who never said anything; no instruction.
@@ -122,10 +122,8 @@ class _Reading:
         before = lists.get(name)
         if not name:
             self._losses.lose("lists")
-        elif before == "unsubscribe" and change == "remove":
-            pass  # it takes off the list as well
         else:
-            if before is not None and (before == "add") != (change == "add"):
+            if before not in (None, change):
                 self._losses.lose("lists")
             lists[name] = change
 

@@ -92,14 +92,15 @@ def subscribe(
     return _job("profile-subscription-bulk-create-job", attributes, group)
 
 
-def unsubscribe(rows: Sequence[Row], group: str | None) -> bytes:
-    """Return an unsubscribe job.
+def unsubscribe(rows: Sequence[Row]) -> bytes:
+    """Return an unsubscribe job, from everything.
 
-    With a list Klaviyo unsubscribes whoever is not on it from everything ("Profiles not
-    in the specified list will be globally unsubscribed"): the rows must be members.
+    One from a list alone is never made: "Profiles not in the specified list will be
+    globally unsubscribed" (Klaviyo), and who has just left it by the same job, sent twice
+    after a time-out, is not in it any more. Who leaves a list is taken off it instead.
     """
     attributes = {"profiles": {"data": [_row(row, "UNSUBSCRIBED") for row in rows]}}
-    return _job("profile-subscription-bulk-delete-job", attributes, group)
+    return _job("profile-subscription-bulk-delete-job", attributes, None)
 
 
 def members(ids: Sequence[str]) -> bytes:

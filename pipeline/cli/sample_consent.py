@@ -1,7 +1,7 @@
 """What `check --sample` shows of consent and lists: the requests for one customer.
 
-As if Klaviyo knew the customer, every list existed with the customer on it, and nobody
-had said anything before; ids stand in for the real ones.
+As if Klaviyo knew the customer, every list existed, and nobody had
+said anything before; ids stand in for the real ones.
 """
 
 import math
@@ -29,10 +29,7 @@ def requests(
     found = _steps(change, settings, revision)
     jobs = "POST /api/profile-subscription-bulk-{}-jobs"
     if found.unsubscribe is not None:
-        body = subscriptions.unsubscribe([found.unsubscribe], None)
-        yield jobs.format("delete"), body
-    for group, row in found.leave.items():
-        yield jobs.format("delete"), subscriptions.unsubscribe([row], group)
+        yield jobs.format("delete"), subscriptions.unsubscribe([found.unsubscribe])
     for group in found.remove:
         yield f"DELETE {_members(group)}", subscriptions.members([_WHO])
     for (target, history), row in found.subscribe.items():
@@ -55,7 +52,6 @@ def _steps(change: ChangeConsent, settings: Settings, revision: str) -> Steps:
         people=dict.fromkeys(
             who.names(), Person(_WHO, who.email, who.phone, who.external_id)
         ),
-        members={(group, _WHO) for group in lists.values()},
         asked=Asked(None, Health(Metrics(), SYSTEM), SYSTEM),
         now=math.inf,
         history=subscriptions.historical(revision),

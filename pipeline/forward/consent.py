@@ -115,17 +115,14 @@ class Consents:
         groups = {name: await self._lists.id(name) for name in sorted(names)}
         default = await self._lists.id(self._default) if self._default else None
         found = await self._people(round_, changes)
-        known = Known(
+        return Known(
             lists=groups,
             default=default,
             people=found,
-            members=set(),
             asked=self._asked,
             now=self._clock.now(),
             history=subscriptions.historical(self._client.served),
         )
-        known.members = await self._members(changes, known)
-        return known
 
     async def _people(
         self, round_: "_Round", changes: Sequence[ChangeConsent]
@@ -164,27 +161,6 @@ class Consents:
         middle = len(values) // 2
         halves = values[:middle], values[middle:]
         return [p for each in halves for p in await self._portion(round_, kind, each)]
-
-    async def _members(
-        self, changes: Iterable[ChangeConsent], known: Known
-    ) -> set[tuple[str, str]]:
-        """Who of those that unsubscribe from a list is on it."""
-        wanted: dict[str, list[str]] = {}
-        for change in changes:
-            person = known.person(change.identity)
-            for name, kind in change.lists.items():
-                group = known.lists[name]
-                if kind == "unsubscribe" and group and person and person.email:
-                    wanted.setdefault(group, []).append(person.email)
-        found: set[tuple[str, str]] = set()
-        for group, emails in wanted.items():
-            for portion in people.portions(emails):
-                ids = await self._calls.members(group, "email", portion)
-                if isinstance(ids, Refused):
-                    self._lists.forget(group)
-                else:
-                    found.update((group, each) for each in ids)
-        return found
 
 
 def _looked_for(change: ChangeConsent) -> Iterable[str]:
@@ -270,10 +246,7 @@ class _Round:
                 self._lost("lists")
         calls = self._calls
         gone = [(i, s.unsubscribe) for i, s in todo.items() if s.unsubscribe]
-        await self._jobs(gone, self._unsubscribing(None), subscriptions.UNSUBSCRIBED)
-        for group, rows in _by(todo, lambda one: one.leave.items()).items():
-            send = self._unsubscribing(group)
-            await self._jobs(rows, send, subscriptions.UNSUBSCRIBED, group)
+        await self._jobs(gone, self._unsubscribe, subscriptions.UNSUBSCRIBED)
         for group, who in _by(todo, lambda one: _each(one.remove)).items():
             await self._listed(who, group, calls.remove, known)
         most = subscriptions.subscribed(self._client.served)
@@ -303,11 +276,8 @@ class _Round:
 
         return send
 
-    def _unsubscribing(self, group: str | None) -> _Send:
-        async def send(rows: Sequence[Row]) -> Answered:
-            return await self._calls.unsubscribe(subscriptions.unsubscribe(rows, group))
-
-        return send
+    async def _unsubscribe(self, rows: Sequence[Row]) -> Answered:
+        return await self._calls.unsubscribe(subscriptions.unsubscribe(rows))
 
     async def _jobs(
         self, rows: _Rows, send: _Send, most: int, group: str | None = None

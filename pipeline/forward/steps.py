@@ -7,7 +7,7 @@
 - An opposite word waits until the one before shows, since jobs keep no order.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal, TypeAlias
 
@@ -32,7 +32,6 @@ class Steps(msgspec.Struct):
     unsubscribe: Row | None = None
     add: list[str] = []
     remove: list[str] = []
-    leave: dict[str, Row] = {}  # lists to unsubscribe from, being a member
     asks: list[Ask] = []
     took: dict[Channel, Said] = {}  # of the record's words those that are sent
     withheld: list[Withheld] = []
@@ -45,7 +44,6 @@ class Known(msgspec.Struct):
     lists: Mapping[str, str | None]  # name -> id, for all that the group names
     default: str | None  # id of consent.list
     people: Mapping[str, Person]  # by name as of `Identity.names`
-    members: Collection[tuple[str, str]]  # (list id, profile id), asked for just now
     asked: Asked
     now: float  # Unix seconds
     history: bool  # whether the revision lets consent carry its own time
@@ -76,7 +74,7 @@ def steps(change: ChangeConsent, known: Known) -> Steps | None:
         elif _joining(change, group, known):
             return None
         else:
-            _leave(found, change, group, known, gently=kind == "remove")
+            found.remove.append(group)
     group = wanted[0] if wanted else known.default
     for channel, said in change.channels.items():
         if said.subscribed:
@@ -170,20 +168,6 @@ def _unsubscribe(
         Ask(key=key(channel, address), subscribed=False, said=said, sent=known.now)
     )
     return True
-
-
-def _leave(
-    found: Steps, change: ChangeConsent, group: str, known: Known, *, gently: bool
-) -> None:
-    """Take the customer off a list; `gently` leaves consent to it as it is."""
-    person = known.person(change.identity)
-    if person is None:
-        return  # on no list
-    if gently or person.email is None:
-        found.remove.append(group)
-    elif (group, person.id) in known.members:
-        # For who is not on the list it would unsubscribe from everything.
-        found.leave[group] = Row({"email": person.email})
 
 
 def _joining(change: ChangeConsent, group: str, known: Known) -> bool:

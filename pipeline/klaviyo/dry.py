@@ -19,7 +19,7 @@ _DONE: Final = (
 )
 _OK: Final = frozenset({200})
 # What decides about consent and lists is really asked for; reads change nothing.
-_LOOKED_UP: Final = frozenset({"get_lists", "get_profiles", "get_profiles_for_list"})
+_LOOKED_UP: Final = frozenset({"get_lists", "get_profiles"})
 _IDENTIFIERS: Final = ("external_id", "email", "phone_number")
 
 

@@ -95,8 +95,8 @@ class Person(msgspec.Struct, frozen=True):
         return f"Person({self.id})"
 
 
-def path(kind: Kind, values: Sequence[str], group: str | None = None) -> str:
-    """Return the path that shows who has these; of the list `group` alone, if given."""
+def path(kind: Kind, values: Sequence[str]) -> str:
+    """Return the path that shows who has these."""
     wanted = msgspec.json.encode(list(values)).decode()
     query = {
         "filter": f"any({kind},{wanted})",
@@ -104,11 +104,8 @@ def path(kind: Kind, values: Sequence[str], group: str | None = None) -> str:
         "additional-fields[profile]": "subscriptions",
         "page[size]": str(ANY),
     }
-    if group is not None:
-        query = {"filter": query["filter"], "page[size]": query["page[size]"]}
     text = "&".join(f"{quote(k)}={quote(v, safe='')}" for k, v in query.items())
-    whose = f"/api/lists/{quote(group, safe='')}/profiles" if group else "/api/profiles"
-    return f"{whose}?{text}"
+    return f"/api/profiles?{text}"
 
 
 def portions(values: Sequence[str]) -> Iterator[list[str]]:

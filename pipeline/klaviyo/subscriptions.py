@@ -53,17 +53,8 @@ class _List(msgspec.Struct):
     data: Group
 
 
-class _Member(msgspec.Struct):
-    id: str
-
-
-class _Members(msgspec.Struct):
-    data: list[_Member]
-
-
 _LISTS: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Lists)
 _LIST: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_List)
-_MEMBERS: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Members)
 
 
 class Subscriptions:
@@ -87,23 +78,6 @@ class Subscriptions:
             return answer
         found: list[Person] = people.PEOPLE.decode(answer.body).people()
         return found
-
-    async def members(
-        self, group: str, kind: Kind, values: Sequence[str]
-    ) -> set[str] | Refused:
-        """Return the ids of those of them who are on the list, as of now."""
-        answer = await self._session.send(
-            Call(
-                "get_profiles_for_list",
-                "GET",
-                people.path(kind, values, group),
-                _OK,
-                proof=_MEMBERS,
-            )
-        )
-        if isinstance(answer, Refused):
-            return answer
-        return {each.id for each in _MEMBERS.decode(answer.body).data}
 
     async def lists(self, name: str) -> list[Group]:
         """Return the lists of exactly that name; names need not be unique."""

@@ -25,8 +25,8 @@ CREATE = "POST /api/lists"
 @virtual
 async def test_lists_are_no_consent(revision: str) -> None:
     async with World(revision) as world:
-        world.list("VIP")
-        trial = world.list("Trial")
+        world.group("VIP")
+        trial = world.group("Trial")
         await world.heard(id="C-1", email="ada@shop.dev")
         trial.members[world.profile().id] = 1
         await world.heard(**ADA, lists={"add": ["VIP"], "remove": ["Trial", "VIP 2"]})
@@ -43,8 +43,8 @@ async def test_lists_are_no_consent(revision: str) -> None:
 @virtual
 async def test_custom_fields_say_the_same(revision: str) -> None:
     async with World(revision) as world:
-        world.list("VIP")
-        world.list("Old")
+        world.group("VIP")
+        world.group("Old")
         fields = {"SubscribeProfile": "Yes", "LIST_VIP": "1", "LIST_Old": "no", "tier": 7}
         await world.heard(**ADA, custom_fields=fields)
         assert world.members("VIP") == {"C-1"}
@@ -62,7 +62,7 @@ async def test_custom_fields_say_the_same(revision: str) -> None:
 async def test_the_list_to_subscribe_to(revision: str) -> None:
     """The first the record names, else consent.list; the others are joined."""
     async with World(revision, default="Newsletter") as world:
-        ids = {name: world.list(name).id for name in ("Newsletter", "VIP", "Beta")}
+        ids = {name: world.group(name).id for name in ("Newsletter", "VIP", "Beta")}
         await world.heard(**ADA, consent=YES)
         await world.heard(
             id="C-2",
@@ -82,9 +82,9 @@ async def test_the_list_to_subscribe_to(revision: str) -> None:
 @each
 @virtual
 async def test_leaving_a_list_is_no_leaving_of_everything(revision: str) -> None:
-    """For who is not on the list Klaviyo would unsubscribe from everything."""
+    """For who is not on the list Klaviyo's own job would unsubscribe from everything."""
     async with World(revision) as world:
-        world.list("Trial")
+        world.group("Trial")
         away = {"UCLIST_Trial": True}
         await world.heard(**ADA, consent=YES, lists={"add": ["Trial"]})
         await world.heard(id="C-2", email="eve@shop.dev", consent=YES)
@@ -92,11 +92,24 @@ async def test_leaving_a_list_is_no_leaving_of_everything(revision: str) -> None
         await world.heard(id="C-2", email="eve@shop.dev", custom_fields=away)
         assert world.members("Trial") == set()
         assert world.status() == world.status(email="eve@shop.dev") == "SUBSCRIBED"
-        assert len(world.consent().list_suppressions) == 1
-        assert world.count(UNSUBSCRIBE) == 1
-        await world.heard(at(-60), **ADA, custom_fields={"LIST_Trial": True})
-        assert world.members("Trial") == set(), "left since"
-        assert world.number("consent_withheld_total", reason="newer") == 1
+        assert world.count(UNSUBSCRIBE) == 0
+
+
+@each
+@virtual
+async def test_who_left_a_list_since_is_not_put_on_it(revision: str) -> None:
+    async with World(revision) as world:
+        trial = world.group("Trial")
+        await world.heard(id="C-1", email="ada@shop.dev")
+        world.consent().list_suppressions[trial.id] = world.clock.now()
+        lists = {"add": ["Trial"]}
+        await world.heard(at(-60), **ADA, consent=YES, lists=lists)
+        assert world.members("Trial") == set()
+        assert world.count(SUBSCRIBE) == 0
+        assert world.number("consent_withheld_total", reason="newer") == 2
+        await world.heard(**ADA, consent=YES, lists=lists)
+        assert world.members("Trial") == {"C-1"}
+        assert world.consent().list_suppressions == {}
 
 
 @each
@@ -105,7 +118,7 @@ async def test_leaving_waits_until_a_subscription_has_put_on_the_list(
     revision: str,
 ) -> None:
     async with World(revision, subscribe_delay=40.0) as world:
-        world.list("Trial")
+        world.group("Trial")
         world.say(**ADA, consent=YES, lists={"add": ["Trial"]})
         await world.heard(**ADA, custom_fields={"UCLIST_Trial": True})
         assert world.members("Trial") == set()
@@ -116,7 +129,7 @@ async def test_leaving_waits_until_a_subscription_has_put_on_the_list(
 @virtual
 async def test_who_has_no_address_is_taken_off_the_list(revision: str) -> None:
     async with World(revision) as world:
-        world.list("Trial")
+        world.group("Trial")
         await world.heard(id="C-3", lists={"add": ["Trial"]})
         assert world.members("Trial") == {"C-3"}
         await world.heard(id="C-3", custom_fields={"UCLIST_Trial": True})
@@ -152,10 +165,10 @@ async def test_lists_are_created_where_that_is_allowed(revision: str) -> None:
 @virtual
 async def test_of_two_lists_of_a_name_the_oldest_is_meant(revision: str) -> None:
     async with World(revision) as world:
-        world.list("VIP", created=200)
-        old = world.list("VIP", created=100)
+        world.group("VIP", created=200)
+        old = world.group("VIP", created=100)
         for number in range(12):
-            world.list(f"VIP {number}")
+            world.group(f"VIP {number}")
         await world.heard(**ADA, lists={"add": ["VIP"]})
         assert len(old.members) == 1
 
@@ -165,14 +178,14 @@ async def test_of_two_lists_of_a_name_the_oldest_is_meant(revision: str) -> None
 async def test_a_list_that_was_made_anew_is_found_again(revision: str) -> None:
     async with World(revision) as world:
         lists = world.sandbox.state.lists
-        old = world.list("VIP")
+        old = world.group("VIP")
         await world.heard(id="C-0", lists={"add": ["VIP"]})
         del lists[old.id]
-        world.list("VIP")
+        world.group("VIP")
         await world.heard(**ADA, consent=YES, lists={"add": ["VIP"]})
         assert world.members("VIP") == {"C-1"}
         lists.clear()
-        world.list("VIP")
+        world.group("VIP")
         await world.heard(id="C-2", email="eve@shop.dev", lists={"add": ["VIP"]})
         assert world.members("VIP") == {"C-2"}
         lists.clear()
@@ -189,8 +202,8 @@ async def test_a_list_that_was_made_anew_is_found_again(revision: str) -> None:
 async def test_a_crowd_goes_in_few_requests(revision: str) -> None:
     """1,000 profiles in a subscribe job, 100 in an unsubscribe job, 1,000 ids."""
     async with World(revision) as world:
-        world.list("VIP")
-        world.list("Beta")
+        world.group("VIP")
+        world.group("Beta")
         lists = {"add": ["VIP", "Beta"]}
         for number in range(2_500):
             world.say(

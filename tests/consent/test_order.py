@@ -67,8 +67,8 @@ async def played(
 ) -> None:
     model = Model()
     async with World(revision, subscribe_delay=delay) as world:
-        world.list("A")
-        world.list("B")
+        world.group("A")
+        world.group("B")
         for said in records:
             world.say(**ADA, **said)
             world.say(id="C-2", email="eve@shop.dev", **said)
@@ -172,7 +172,7 @@ async def test_a_backlog_is_not_newer_than_itself(revision: str) -> None:
 @virtual
 async def test_the_profile_comes_first_and_the_next_update_after(revision: str) -> None:
     async with World(revision) as world:
-        world.list("VIP")
+        world.group("VIP")
         world.say(**ADA, consent=YES, first_name="a")
         world.say(**ADA, lists={"add": ["VIP"]}, first_name="b")
         world.say(**ADA, first_name="c")

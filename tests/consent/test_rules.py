@@ -77,7 +77,7 @@ async def test_a_time_to_come_is_none(revision: str) -> None:
 @virtual
 async def test_nothing_is_written_without_consent_writes(revision: str) -> None:
     async with World(revision, writes=False) as world:
-        world.list("VIP")
+        world.group("VIP")
         fields = {"SubscribeProfile": True, "LIST_VIP": 1, "UCLIST_VIP": 0, "tier": "x"}
         await world.heard(
             **ADA, consent=YES, lists={"add": ["VIP"]}, custom_fields=fields
@@ -90,7 +90,7 @@ async def test_nothing_is_written_without_consent_writes(revision: str) -> None:
 @virtual
 async def test_backfill_sends_no_consent(revision: str) -> None:
     async with World(revision, backfill=True) as world:
-        world.list("VIP")
+        world.group("VIP")
         await world.heard(**ADA, consent=YES, lists={"add": ["VIP"]})
         assert world.writes() == [IMPORT]
         assert world.number("skipped_total", reason="consent_off") == 1

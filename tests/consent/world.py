@@ -243,7 +243,7 @@ class World:
         held = self.consent(email).channels.get(f"{channel}.marketing")
         return held.status if held else "NEVER_SUBSCRIBED"
 
-    def list(self, name: str, opt_in: str = "single_opt_in", created: int = 1) -> List:
+    def group(self, name: str, opt_in: str = "single_opt_in", created: int = 1) -> List:
         """Make a list by hand, in Klaviyo."""
         state = self.sandbox.state
         made = List(state.ids.short(), name, created, created, opt_in)
@@ -260,7 +260,7 @@ class World:
             for member in group.members
         }
 
-    def bodies(self, operation: str) -> "list[Any]":
+    def bodies(self, operation: str) -> list[Any]:
         """The bodies of accepted requests, in their order."""
         return [
             entry.body["data"]
@@ -273,7 +273,7 @@ class World:
         entries = self.sandbox.ledger.entries
         return sum(entry.operation == operation for entry in entries)
 
-    def writes(self) -> "list[str]":
+    def writes(self) -> list[str]:
         """The operations that change something, in their order."""
         entries = self.sandbox.ledger.entries
         return [e.operation for e in entries if not e.operation.startswith("GET")]
@@ -291,7 +291,7 @@ class World:
 
     async def poll(
         self, partitions: Collection[Partition], max_records: int, timeout: float
-    ) -> "list[Record]":
+    ) -> list[Record]:
         found = self.log[self.position :][:max_records] if partitions else []
         await asyncio.sleep(0 if found else timeout)
         self.position += len(found)
