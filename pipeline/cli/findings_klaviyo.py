@@ -1,5 +1,6 @@
 """What `check` says about Klaviyo: credential, revision really served, quota."""
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.findings import FAILED, REFUSED, Finding
@@ -19,6 +20,9 @@ NEEDED: Final = {
     "events:read": "looking at what arrived",
     "metrics:read": "looking at what arrived",
 }
+# What consent.writes needs beside profiles:write.
+CONSENT: Final = ("lists:read", "lists:write", "profiles:read", "subscriptions:write")
+PROBE: Final = 15.0  # s for the looks at its scopes
 _LEFT: Final = {
     0: "served",
     12: "served for less than a year more,",
@@ -36,6 +40,7 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
     from pipeline.observe.metrics import Metrics  # noqa: PLC0415
 
     metrics = Metrics()
+    rows: list[Finding] = []
     try:
         async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
             found = await client.probe()
@@ -45,10 +50,17 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 found = await client.probe()
             rows = _rows(found, settings)
             if found.standing == "ok":
-                rows.append(_scopes(await client.readable()))
+                readable = await client.readable()
+                rows.append(_scopes(readable))
+                if settings.consent.writes:
+                    async with asyncio.timeout(PROBE):
+                        may = readable | await client.subscriptions.writable()
+                    rows.append(_consent(may))
             return rows
     except PipelineError as error:
         return [Finding("FAULT", "klaviyo", str(error), code=error.exit_code)]
+    except TimeoutError:
+        return [*rows, Finding("note", "consent", "no answer about its scopes")]
 
 
 def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
@@ -76,6 +88,21 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
         "scopes",
         f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
         "Make a key with these too if you use that; a key's scopes are fixed.",
+    )
+
+
+def _consent(may: "dict[str, bool | None]") -> Finding:
+    """Say whether consent.writes can work: a run would halt for want of a scope."""
+    missing = [scope for scope in CONSENT if may.get(scope) is False]
+    if not missing:
+        return Finding("ok", "consent", "may be written: " + ", ".join(CONSENT))
+    return Finding(
+        "FAULT",
+        "consent",
+        f"consent.writes is on, but the credential lacks {', '.join(missing)}",
+        "Make a key with these scopes (one of an app is changed at Klaviyo and in "
+        "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
+        REFUSED,
     )
 
 

@@ -13,6 +13,7 @@ import msgspec
 from pipeline.klaviyo import people
 from pipeline.klaviyo.people import Kind, Person
 from pipeline.klaviyo.session import Accepted, Call, Refused, Session
+from schemas import subscriptions as wire
 
 __all__ = ["Group", "Subscriptions"]
 
@@ -20,6 +21,7 @@ _OK: Final = frozenset({200})
 _CREATED: Final = frozenset({201})
 _TAKEN: Final = frozenset({202})
 _DONE: Final = frozenset({204})
+_SUBSCRIBE: Final = "/api/profile-subscription-bulk-create-jobs"
 PAGES: Final = 10  # of 10 lists each, all of one name
 
 
@@ -110,9 +112,8 @@ class Subscriptions:
 
     async def subscribe(self, body: bytes) -> Accepted | Refused:
         """Start a subscribe job."""
-        path = "/api/profile-subscription-bulk-create-jobs"
         return await self._session.send(
-            Call("bulk_subscribe_profiles", "POST", path, _TAKEN, body)
+            Call("bulk_subscribe_profiles", "POST", _SUBSCRIBE, _TAKEN, body)
         )
 
     async def unsubscribe(self, body: bytes) -> Accepted | Refused:
@@ -121,6 +122,27 @@ class Subscriptions:
         return await self._session.send(
             Call("bulk_unsubscribe_profiles", "POST", path, _TAKEN, body)
         )
+
+    async def writable(self) -> dict[str, bool | None]:
+        """Try the scopes for writing with requests about nobody, which change nothing.
+
+        By what a refusal for want of a scope tells; None where Klaviyo did not say.
+        """
+        nobody = wire.subscribe([], None, source="check", history=False)
+        tries = {
+            "lists:write": Call(
+                "add_profiles_to_list", "POST", _members("0"), _DONE, wire.members([])
+            ),
+            "subscriptions:write": Call(
+                "bulk_subscribe_profiles", "POST", _SUBSCRIBE, _TAKEN, nobody
+            ),
+        }
+        found: dict[str, bool | None] = {}
+        for scope, call in tries.items():
+            kind = (await self._session.once(call)).kind
+            said = {"accepted": True, "refused": True, "forbidden": False}
+            found[scope] = said.get(kind)
+        return found
 
     async def add(self, group: str, body: bytes) -> Accepted | Refused:
         """Put profiles on a list; done when it returns, consent untouched."""
