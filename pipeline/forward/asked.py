@@ -2,16 +2,16 @@
 
 A consent job has no id and no status, and takes effect within a minute or two. Until that
 shows in the profile only we know of it: an opposite word must wait for it, and the same
-word need not be said again. A note is written before its job starts, one for all
-profiles of a request, and whoever owns the partitions next reads it.
+word need not be said again. A note is written before its job starts, one for all profiles
+of a group, and again when Klaviyo has taken it; who owns the partitions next reads it.
 
-    <number>  ->  [{"key": "e:ada@shop.dev", "subscribed": true, ...}, ...]
+    <number of the note>  ->  [{"key": "e:ada@shop.dev", "subscribed": true, ...}, ...]
 """
 
 import asyncio
 import uuid
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 import msgspec
@@ -41,6 +41,7 @@ class Ask(msgspec.Struct, frozen=True):
     said: float  # the time of the customer's word
     sent: float
     group: str | None = None  # id of the list subscribed to
+    taken: bool = False  # by Klaviyo; else nobody knows if it was sent at all
 
     def __repr__(self) -> str:  # the key is a customer's
         return f"Ask(subscribed={self.subscribed})"
@@ -88,17 +89,28 @@ class Asked:
         ask = self._latest.get(name)
         return ask if ask and self._clock.now() - ask.sent < AGAIN else None
 
-    async def note(self, asks: Iterable[Ask]) -> bool:
-        """Note these down before they are sent; false if Kafka did not take it."""
-        noted = list(asks)
-        if noted and self._state is not None:
+    async def note(self, asks: Sequence[Ask]) -> str | None:
+        """Note these down before they are sent; None if Kafka did not take the note."""
+        number = uuid.uuid4().hex
+        if asks and self._state is not None:
             try:
-                await self._state.put(uuid.uuid4().hex, msgspec.json.encode(noted))
+                await self._state.put(number, msgspec.json.encode(asks))
             except PipelineError as error:
-                return await self._away(error)
+                await self._away(error)
+                return None
         self._health.back("consent notes")
-        self._remember(noted)
-        return True
+        self._remember(asks)
+        return number
+
+    async def taken(self, number: str, asks: Sequence[Ask]) -> None:
+        """Klaviyo took these of a note; what it did not may be asked again."""
+        sure = [msgspec.structs.replace(ask, taken=True) for ask in asks]
+        self._remember(sure)
+        if sure and self._state is not None:
+            try:
+                await self._state.put(number, msgspec.json.encode(sure))
+            except PipelineError as error:  # then the next process asks once more
+                self._log.warning("a consent note was not kept", message=str(error))
 
     async def stop(self) -> None:
         """Close what writes."""

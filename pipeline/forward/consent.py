@@ -11,8 +11,8 @@ sound:
   when its call was accepted or its import job has ended;
 - the request is noted in the state topic before it is sent, so an opposite word of that
   customer waits until it shows in the profile, in this process or the next;
-- a job sent twice after a crash changes nothing, and one that took effect, or was noted,
-  is not sent again.
+- a job sent twice after a crash changes nothing, and one that shows, or was noted as
+  taken, is not sent again.
 
 Requests of a group go one after the other: a customer may stand in several of them.
 """
@@ -104,9 +104,12 @@ class Consents:
                 round_.outcomes[index] = None
             else:
                 todo[index] = found
-        if not await self._asked.note(a for found in todo.values() for a in found.asks):
+        asks = [ask for found in todo.values() for ask in found.asks]
+        if (note := await self._asked.note(asks)) is None:
             return [None] * len(items)
         await round_.carry_out(todo, known)
+        taken = [i for i in todo if round_.outcomes[i] == DELIVERED]
+        await self._asked.taken(note, [ask for i in taken for ask in todo[i].asks])
         return round_.outcomes
 
     async def _known(self, round_: "_Round") -> Known:

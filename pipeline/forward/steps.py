@@ -125,7 +125,7 @@ def _subscribe(
         found.withheld.append("newer")
     elif held.subscribed and not gone:
         pass  # it is so
-    elif ask and ask.subscribed and ask.group == group and (held.off or 0.0) <= ask.sent:
+    elif ask and _same(ask, group) and (held.off or 0.0) <= ask.sent:
         found.withheld.append("repeated")
     else:
         history = own is not None and known.history
@@ -187,6 +187,11 @@ def _pending(ask: Ask | None, held: Held, now: float) -> bool:
     if ask is None or now - ask.sent > APPLIES:
         return False
     return not (held.subscribed if ask.subscribed else held.unsubscribed)
+
+
+def _same(ask: Ask, group: str | None) -> bool:
+    """Whether Klaviyo took the same subscription lately."""
+    return ask.subscribed and ask.taken and ask.group == group
 
 
 def _ours(ask: Ask, off: float) -> bool:

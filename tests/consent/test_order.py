@@ -7,13 +7,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.consent.world import ADA, ADD, IMPORT, REVISIONS, SUBSCRIBE, World, at
+from tests.consent.world import (
+    ADA,
+    ADD,
+    IMPORT,
+    REVISIONS,
+    SUBSCRIBE,
+    World,
+    at,
+    fault,
+)
 from tests.virtual_time import run, virtual
 
 each = pytest.mark.parametrize("revision", REVISIONS)
 YES = {"email": {"status": "subscribed"}}
 NO = {"email": {"status": "unsubscribed"}}
 
+HANGS = {"kind": "hang_before", "seconds": 25.0}
 WORD = st.sampled_from(["subscribed", "unsubscribed"])
 STATE = st.fixed_dictionaries({"status": WORD})
 NAMES = st.lists(st.sampled_from(["A", "B"]), max_size=2)
@@ -85,6 +95,7 @@ async def played(
             both = {"C-1", "C-2"} if name in model.lists else set()
             assert world.members(name) == both
         assert world.sandbox.ledger.violation_count == 0
+        assert world.sandbox.state.repeats == 0 or crashes
         assert not world.letters
 
 
@@ -190,6 +201,21 @@ async def test_nothing_is_sent_that_was_not_noted(revision: str) -> None:
         assert world.count(SUBSCRIBE) == 0
         assert world.committed == 0
         world.notes.away = False
+        await world.settled()
+        assert world.status() == "SUBSCRIBED"
+
+
+@each
+@virtual
+async def test_what_was_noted_and_never_sent_is_sent_after_a_crash(revision: str) -> None:
+    async with World(revision) as world:
+        fault(world, SUBSCRIBE.removeprefix("POST "), HANGS)
+        world.say(**ADA, consent=YES)
+        await asyncio.sleep(5)
+        assert world.notes.held
+        await world.crash()
+        world.sandbox.faults.clear()
+        await world.restart()
         await world.settled()
         assert world.status() == "SUBSCRIBED"
 

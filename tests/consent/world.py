@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any, Self
 
+import msgspec
 from prometheus_client import CollectorRegistry
 
 from pipeline.errors import PipelineError
@@ -31,12 +32,12 @@ from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Mark, Partition, Record
-from pipeline.sandbox import Sandbox
+from pipeline.sandbox import Rule, Sandbox
 from pipeline.sandbox import Settings as SandboxSettings
 from pipeline.sandbox.consent import Consent
 from pipeline.sandbox.profile import Profile
 from pipeline.sandbox.state import List
-from schemas.commands import Command
+from schemas.commands import ChangeConsent, Command
 from schemas.event import Context
 from tests.virtual_time import LoopClock
 
@@ -51,6 +52,7 @@ __all__ = [
     "Notes",
     "World",
     "at",
+    "fault",
 ]
 
 TOPIC: Partition = ("shop", 0)
@@ -67,6 +69,12 @@ def at(seconds: float) -> str:
     """That time of the virtual loop, as records have it; negative is before the start."""
     when = datetime.fromtimestamp(LoopClock().now(), UTC).timestamp() + seconds
     return datetime.fromtimestamp(when, UTC).isoformat().replace("+00:00", "Z")
+
+
+def fault(world: "World", path: str, action: dict[str, Any], **match: Any) -> None:
+    """Let it happen to requests of that path."""
+    rule = {"match": {"path": path, **match}, "action": action}
+    world.sandbox.faults.add(msgspec.convert(rule, Rule))
 
 
 class Notes:
@@ -268,6 +276,15 @@ class World:
             if entry.operation == operation and entry.status < 300
         ]
 
+    def asked(self, operation: str) -> list[list[str]]:
+        """The addresses in each request, refused ones included."""
+        return [
+            [row["attributes"]["email"] for row in data["attributes"]["profiles"]["data"]]
+            for entry in self.sandbox.ledger.entries
+            if entry.operation == operation
+            for data in [entry.body["data"]]
+        ]
+
     def count(self, operation: str) -> int:
         """How many requests there were, refused ones included."""
         entries = self.sandbox.ledger.entries
@@ -286,6 +303,10 @@ class World:
     def lost(self, field: str) -> float:
         """How often a field was left out."""
         return self.number("degraded_fields_total", field=field)
+
+    def told(self) -> list[ChangeConsent]:
+        """What the reverse direction is told of consent that Klaviyo took."""
+        return [each for each in self.took if isinstance(each, ChangeConsent)]
 
     # -- Kafka, as the pipeline sees it ----------------------------------------------
 
