@@ -330,7 +330,11 @@ def message(
 ) -> bytes:
     """Return the message as JSON; `observed_at` in Unix seconds."""
     observed = _written(datetime.fromtimestamp(int(observed_at), UTC))
-    digest = hashlib.sha256(_SORTED.encode(found)).hexdigest()[:16]
+    previous = None
+    if before is not None and paths is not None:
+        previous = {path: before.get(path) for path in paths}
+    # With what it was: a profile may change, and change back, within one `updated`.
+    digest = hashlib.sha256(_SORTED.encode((found, previous))).hexdigest()[:16]
     types: dict[str, Kind] = {
         "created": "klaviyo.profile.created",
         "updated": "klaviyo.profile.updated",
@@ -338,9 +342,6 @@ def message(
     }
     occurred = occurred_at or observed
     suffix = "deleted" if kind == "deleted" else digest
-    previous = None
-    if before is not None and paths is not None:
-        previous = {path: before.get(path) for path in paths}
     return _SORTED.encode(
         Message(
             type=types[kind],

@@ -11,8 +11,8 @@ committed, and never repeated after.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator
-from typing import Final, Protocol
+from collections.abc import AsyncGenerator, Awaitable, Collection
+from typing import Final, Protocol, TypeVar
 
 import structlog
 
@@ -22,8 +22,8 @@ from pipeline.kafka.transactions import Away, Fenced
 from pipeline.klaviyo.listing import ANY, ForeignLink, Page
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.reverse.compare import Compared, Kind, Origin, compare, gone
-from pipeline.reverse.cursor import Cursor, decode
+from pipeline.reverse.compare import SKEW, Compared, Kind, Origin, compare, gone
+from pipeline.reverse.cursor import Cursor, decode, stamp
 from pipeline.reverse.poll import Poller, Unlisted
 from pipeline.reverse.publish import Publisher
 from pipeline.settings import Reverse
@@ -35,8 +35,11 @@ AGAIN_MOST: Final = 10.0  # s
 # s between two looks for what forward sent. A page shows nothing younger than
 # reverse.settle, so what forward sent before that has been seen.
 FOLLOW_EVERY: Final = 2.0
+BEAT_EVERY: Final = 10.0  # s between two signs of life while Klaviyo is waited for
 STOP_BUDGET: Final = 6.0  # s for the page in hand at a stop
 PROGRESS_EVERY: Final = 30.0  # s between two lines about a long catch-up
+
+_Answer = TypeVar("_Answer")
 
 
 class Turn(Protocol):
@@ -77,7 +80,8 @@ class Flow:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; the page in hand is finished, within `STOP_BUDGET`.
 
-        Raises `CursorLost` and `SettingsError`; all else is waited out.
+        Raises `CursorLost`, `SettingsError` and `ViewUnwritable`; all else is waited
+        out.
         """
         work = asyncio.create_task(self._work(stop))
         stopping = asyncio.create_task(stop.wait())
@@ -91,6 +95,7 @@ class Flow:
                 task.cancel()
             await asyncio.gather(work, stopping, return_exceptions=True)
             self._health.back("reverse")
+            self._health.ended("reverse")
 
     async def _work(self, stop: asyncio.Event) -> None:
         failures = 0
@@ -98,7 +103,7 @@ class Flow:
             if not await self._ours(stop):
                 continue
             try:
-                await self._publisher.open()
+                await self._publisher.open(self._turned)
                 failures = 0
                 self._health.back("reverse")
                 await self._poll(stop)
@@ -108,6 +113,9 @@ class Flow:
             except (Away, TooLarge) as error:
                 failures += 1
                 self._health.away("reverse", f"Kafka: {error}; tried again for ever")
+            except (Unlisted, ForeignLink) as error:
+                failures += 1
+                self._health.away("listing", str(error))
             finally:
                 await self._publisher.close()
             if failures:
@@ -115,6 +123,7 @@ class Flow:
 
     async def _ours(self, stop: asyncio.Event) -> bool:
         """Wait until it is our turn; false now and then, so that a stop is seen."""
+        self._turned()
         if not self._turn.leading.is_set():
             await _pause(stop, AGAIN)
         return self._turn.leading.is_set()
@@ -123,14 +132,15 @@ class Flow:
         """Fetch one profile, publish it if it is news, and say as what.
 
         By itself, without `run`: a poller elsewhere is fenced for a moment and goes on.
-        Raises `Away`, `CursorLost`, `Fenced` and `Unlisted`.
+        Raises `Away`, `CursorLost`, `Fenced`, `Unlisted` and `ViewUnwritable`.
         """
         try:
-            await self._publisher.open()
+            await self._publisher.open(self._turned)
             await self._begin()
-            page = await self._poller.named([who])
             now = await self._poller.now()
-            found = await self._page(page, "consent", int(now))
+            found = Compared()
+            async for page in self._poller.named([who]):
+                found = await self._page(page, "consent", int(now + SKEW))
             if not found.seen:
                 view = self._publisher.view
                 found = await asyncio.to_thread(gone, view, [who], now)
@@ -158,7 +168,7 @@ class Flow:
                 await self._rest(stop, left)
 
     async def _begin(self) -> None:
-        now = await self._poller.now()
+        now = await self._klaviyo(self._poller.now())
         since = self._settings.since(now)
         self._cursor = decode(self._publisher.stored, now, self._settings.start, since)
         self._sweep, self._resume = 0, None
@@ -172,17 +182,18 @@ class Flow:
     async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
         while self._going(stop) and (left := until - self._clock.monotonic()) > 0:
+            self._turned()
             await _pause(stop, min(left, AGAIN))
 
     async def _cycle(self, stop: asyncio.Event) -> None:
         """Read what changed, what was suppressed, and part of everything."""
-        bound = int(await self._poller.now() - self._settings.settle)
-        after = int(self._cursor.updated - self._settings.overlap) - 1
+        bound = int(await self._klaviyo(self._poller.now()) - self._settings.settle)
+        after = self._after(self._cursor.updated, bound)
         pages = self._poller.updated(after, bound)
         if await self._pages(pages, "poll", bound, stop):
             self._cursor = self._cursor.advanced(updated=bound)
         if self._due():
-            after = int(self._cursor.suppressed - self._settings.overlap) - 1
+            after = self._after(self._cursor.suppressed, bound)
             pages = self._poller.suppressed(after, bound)
             if await self._pages(pages, "consent", bound, stop):
                 self._cursor = self._cursor.advanced(suppressed=bound)
@@ -190,8 +201,11 @@ class Flow:
         await self._publisher.publish(Compared(), self._cursor, self._sweep)
         if self._going(stop):
             await self._sweep_on(bound, stop)
-        self._metrics.reverse_cursor.set(self._cursor.updated)
-        self._metrics.reverse_last_success.set(self._clock.now())
+        self._succeeded()
+
+    def _after(self, at: int, bound: int) -> int:
+        """Look back from the cursor; from now if Klaviyo's clock has gone back."""
+        return int(min(at, bound) - self._settings.overlap) - 1
 
     def _due(self) -> bool:
         waited = self._clock.monotonic() - self._consent_at
@@ -207,7 +221,7 @@ class Flow:
     ) -> bool:
         """Publish page by page; false if it did not come to the end."""
         try:
-            async for page in pages:
+            while (page := await self._klaviyo(anext(pages, None))) is not None:
                 compared = await self._page(page, origin, bound)
                 if origin == "poll" and compared.newest:
                     # Ties at that second may stand on the next page.
@@ -248,9 +262,13 @@ class Flow:
         now = self._clock.monotonic()
         if origin == "poll" and now - self._said_at >= PROGRESS_EVERY:
             if self._said_at > float("-inf"):
-                self._log.info("catching up", at=self._cursor.updated)
+                self._log.info("catching up", at=stamp(self._cursor.updated))
             self._said_at = now
+        self._succeeded()
+
+    def _succeeded(self) -> None:
         self._metrics.reverse_cursor.set(self._cursor.updated)
+        self._metrics.reverse_last_success.set(self._clock.now())
 
     # -- everything, slowly --------------------------------------------------------------
 
@@ -278,20 +296,48 @@ class Flow:
     async def _find_gone(self, bound: int, stop: asyncio.Event) -> None:
         """Ask for those the reading missed by their ids before they are called gone."""
         view = self._publisher.view
+        place = 0
         while self._going(stop):
-            ids = await asyncio.to_thread(view.unseen, self._sweep, ANY)
+            ids, place = await asyncio.to_thread(view.unseen, self._sweep, place, ANY)
             if not ids:
                 return
-            page = await self._poller.named(ids)
-            there = await self._page(page, "sweep", bound)
-            missing = set(ids) - set(there.seen)
-            if there.malformed:
-                missing.clear()  # one of them may be there
+            missing = await self._missing(ids, bound)
             now = await self._poller.now()
             found = await asyncio.to_thread(gone, view, missing, now)
-            await self._publisher.publish(there, self._cursor, self._sweep)
             await self._publisher.publish(found, self._cursor, self._sweep)
             await asyncio.to_thread(view.mark, set(ids) - missing, self._sweep)
+
+    async def _missing(self, ids: Collection[str], bound: int) -> set[str]:
+        missing = set(ids)
+        pages = self._poller.named(ids)
+        try:
+            while (page := await self._klaviyo(anext(pages, None))) is not None:
+                there = await self._page(page, "sweep", bound)
+                await self._publisher.publish(there, self._cursor, self._sweep)
+                missing -= set(there.seen)
+                if there.malformed:
+                    return set()  # one of them may be there
+        finally:
+            await pages.aclose()
+        return missing
+
+    # -- a sign of life ------------------------------------------------------------------
+
+    def _turned(self) -> None:
+        self._health.beat("reverse")
+
+    async def _klaviyo(self, asking: Awaitable[_Answer]) -> _Answer:
+        """Wait for Klaviyo, however long: the session waits it out, and says so."""
+        task = asyncio.ensure_future(asking)
+        try:
+            while not task.done():
+                self._turned()
+                await asyncio.wait([task], timeout=BEAT_EVERY)
+            return task.result()
+        finally:
+            if not task.done():
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:
