@@ -81,7 +81,6 @@ def compare(
             continue  # settles still; what is dated beyond would for ever
         if known is not None and row.at < known.at:
             continue  # an older sight of it than we had
-        found.lost += row.lost
         if known is None and origin == "sweep" and row.at <= since:
             after = Known(row.content, row.at)  # was there before us
         else:
@@ -89,6 +88,7 @@ def compare(
             after = _compared(view, found, row, known, now, late=late)
         if after != known:
             page[row.id] = after
+            found.lost += row.lost
     found.known |= {who: msgspec.json.encode(known) for who, known in page.items()}
     if not ascending:
         found.newest = 0.0

@@ -188,6 +188,7 @@ class Flow:
     async def _cycle(self, stop: asyncio.Event) -> None:
         """Read what changed, what was suppressed, and part of everything."""
         bound = int(await self._klaviyo(self._poller.now()) - self._settings.settle)
+        self._said_at = self._clock.monotonic()
         after = self._after(self._cursor.updated, bound)
         pages = self._poller.updated(after, bound)
         if await self._pages(pages, "poll", bound, stop):
@@ -261,8 +262,7 @@ class Flow:
     def _progress(self, origin: Origin) -> None:
         now = self._clock.monotonic()
         if origin == "poll" and now - self._said_at >= PROGRESS_EVERY:
-            if self._said_at > float("-inf"):
-                self._log.info("catching up", at=stamp(self._cursor.updated))
+            self._log.info("catching up", at=stamp(self._cursor.updated))
             self._said_at = now
         self._succeeded()
 
