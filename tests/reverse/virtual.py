@@ -29,12 +29,13 @@ __all__ = ["Virtual", "inline"]
 
 
 class Topics:
-    """Both topics; `away` while nobody can write."""
+    """Both topics; `away` while nobody can write, `hung` when it never ends."""
 
     def __init__(self) -> None:
         self.messages: list[dict[str, Any]] = []
         self.state: list[Entry] = []
         self.away = False
+        self.hung = False
         self._read = 0
 
     # -- as Transactions -----------------------------------------------------------------
@@ -45,6 +46,8 @@ class Topics:
             raise Away("no broker")
 
     async def commit(self, records: Sequence[Outgoing]) -> None:
+        if self.hung:
+            await asyncio.Event().wait()
         if self.away:
             raise Away("no broker")
         for each in records:
@@ -104,7 +107,7 @@ class Virtual:
         await self._session.__aexit__()
         await self.sandbox.__aexit__()
 
-    def start(self) -> "asyncio.Task[None]":
+    def start(self) -> None:
         """Begin as a process does; the topics are as they were left."""
         self.stop.clear()
         kafka = cast("Transactions", self.topics)
@@ -128,7 +131,6 @@ class Virtual:
             clock=self.clock,
         )
         self._running = asyncio.create_task(self.flow.run(self.stop))
-        return self._running
 
     async def pass_(self, seconds: float) -> None:
         """Let it work that long."""
