@@ -48,7 +48,7 @@ class Poller:
 
         A Date that jumps ahead of those before it counts only when it stays.
         """
-        if self._client.now() is None:
+        if self._client.now() is None and not self._dates:
             await self._fitting(listing.query(), 1)
         told = self._client.now()
         now = self._clock.now() if told is None else told  # its answers carry no Date

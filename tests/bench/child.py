@@ -28,14 +28,17 @@ class Child:
         *command: str,
         environ: Mapping[str, str] | None = None,
         endless: bool = True,
+        log: bool = False,
     ) -> None:
+        """`endless`: it ends when asked; `log`: its lines are those of its log."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PIPELINE_")}
+        other = None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL
         self._process = subprocess.Popen(
             [sys.executable, *command],
             env=inherited | dict(environ or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if log else other,
         )
         self._name = " ".join(command)
         self._endless = endless
