@@ -221,7 +221,7 @@ class Flow:
         if isinstance(outcome, Delivered):
             self._audit.delivered(item)
             if self._sent is not None:
-                self._sent.note(item.command)
+                self._sent.note(item.commands)
         for ticket, _ in item.parts:
             if ticket.settle(outcome):
                 self._end(ticket, ticket.outcome)

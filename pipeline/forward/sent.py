@@ -12,7 +12,7 @@ told, again.
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -68,14 +68,14 @@ class Sent:
         """Whether it is better to accept nothing more for a while."""
         return len(self._waiting) > MOST
 
-    def note(self, command: Command) -> None:
-        """Klaviyo accepted it."""
-        who = command.identity.names()[0], isinstance(command, CreateEvent)
+    def note(self, commands: Sequence[Command]) -> None:
+        """Klaviyo accepted them; all are of one kind and of one customer."""
+        who = commands[0].identity.names()[0], isinstance(commands[0], CreateEvent)
         held = self._waiting.get(who)
         if held is None:
             held = self._waiting[who] = _Waiting(0, [])
         held.at = int(self._now())
-        held.commands.append(command)
+        held.commands += commands
         self._news.set()
         self._all_told.clear()
 

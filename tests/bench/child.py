@@ -70,6 +70,12 @@ class Child:
         statm = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="utf-8")
         return int(statm.split()[1]) * _PAGE
 
+    def peak(self) -> int:
+        """Bytes of memory it ever held."""
+        path = Path(f"/proc/{self._process.pid}/status")
+        (line,) = (x for x in path.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
+
     def finish(self) -> float:
         """Let it end, asked as Kubernetes does if it would not by itself.
 

@@ -32,7 +32,7 @@ LEAST: Final = 0.95  # of the reader's pages a second
 READY: Final = 20.0  # s; later only with lines that say how far it is
 STICK: Final = 300  # pages of the yard-stick
 LONGEST: Final = 600.0  # s for either part
-LOOK: Final = 0.1  # s between two looks at the memory
+LOOK: Final = 1.0  # s between two looks
 FIRST: Final = "/api/profiles?filter=greater-than(updated,1970-01-01T00:00:00Z)"
 
 
@@ -55,7 +55,8 @@ def measure(
                 note(f"reverse: getting ready with {known} profiles")
                 ready, lines = _ready(ours)
                 note(f"reverse: {profiles} profiles to catch up")
-                peak = _caught_up(ours, url, profiles // PAGE)
+                _catch_up(url, profiles // PAGE)
+                peak = ours.peak() / 2**20
                 told = _told(url)
                 ours.finish()
     asked, answered = told["asked"], told["answered"]
@@ -188,16 +189,13 @@ def _ready(ours: Child) -> tuple[float, int]:
     raise RuntimeError("it ended before it polled")
 
 
-def _caught_up(ours: Child, url: str, pages: int) -> float:
-    """Wait until all pages were read; the most memory in MiB."""
-    deadline, most = time.monotonic() + LONGEST, 0
+def _catch_up(url: str, pages: int) -> None:
+    """Wait until all pages were read."""
+    deadline = time.monotonic() + LONGEST
     while len(_told(url)["answered"]) < pages:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not all pages in {LONGEST:.0f} s")
-        for _ in range(10):
-            most = max(most, ours.rss())
-            time.sleep(LOOK)
-    return most / 2**20
+        time.sleep(LOOK)
 
 
 def _told(url: str) -> dict[str, list[float]]:
