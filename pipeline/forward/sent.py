@@ -20,7 +20,7 @@ import msgspec
 from pipeline.kafka.producer import Producer, TooLarge, Unwritable
 from pipeline.observe.health import Health
 from schemas import profile_update
-from schemas.commands import Command, CreateEvent
+from schemas.commands import Command, CreateEvent, UpsertProfile
 
 __all__ = ["Sent"]
 
@@ -30,7 +30,7 @@ AGAIN: Final = 1.0  # s until a topic that could not be written is tried again
 TOLD_LIMIT: Final = 3.0  # s that a commit waits
 STOP_LIMIT: Final = 2.0  # s to tell the rest at a stop
 
-# Strongest name, and whether Klaviyo takes its time over it, as with events.
+# Strongest name, and whether Klaviyo takes its time over it: over all but profiles.
 _Who: TypeAlias = tuple[str, bool]
 
 
@@ -70,7 +70,7 @@ class Sent:
 
     def note(self, commands: Sequence[Command]) -> None:
         """Klaviyo accepted them; all are of one kind and of one customer."""
-        who = commands[0].identity.names()[0], isinstance(commands[0], CreateEvent)
+        who = commands[0].identity.names()[0], not isinstance(commands[0], UpsertProfile)
         held = self._waiting.get(who)
         if held is None:
             held = self._waiting[who] = _Waiting(0, [])
@@ -116,7 +116,8 @@ class Sent:
 
     async def _one(self, who: _Who, waiting: _Waiting) -> None:
         name, late = who
-        content = _content(waiting.commands)
+        if not (content := _content(waiting.commands)):
+            return
         value = msgspec.json.encode({"at": waiting.at, "content": content, "late": late})
         key = (self._prefix + f"{_paths(content, late=late)}/{name}").encode()
         while True:

@@ -153,7 +153,10 @@ def names(content: Content) -> list[str]:
 
 
 def _is(path: str, wrote: Content, after: Content) -> bool:
-    return not profile_update.changed({path: wrote[path]}, {path: after.get(path)})
+    value, now = wrote[path], after.get(path)
+    if path.startswith("consent.") and isinstance(value, dict) and isinstance(now, dict):
+        return value.get("status") == now.get("status")  # all that we said
+    return not profile_update.changed({path: value}, {path: now})
 
 
 def _seen(

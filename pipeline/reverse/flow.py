@@ -36,6 +36,7 @@ AGAIN_MOST: Final = 10.0  # s
 # reverse.settle, so what forward sent before that has been seen.
 FOLLOW_EVERY: Final = 2.0
 BEAT_EVERY: Final = 10.0  # s between two signs of life while Klaviyo is waited for
+FEW: Final = 1000  # profiles that may be deleted at a time without a doubt
 STOP_BUDGET: Final = 6.0  # s for the page in hand at a stop
 PROGRESS_EVERY: Final = 30.0  # s between two lines about a long catch-up
 
@@ -72,6 +73,7 @@ class Flow:
         self._cursor = Cursor(0, 0, 0)
         self._sweep = 0  # Klaviyo's time when the full reading under way began; 0 none
         self._resume: str | None = None  # its next page
+        self._doubted = False  # the last reading missed more than half of all
         self._consent_at = self._followed_at = self._said_at = float("-inf")
         self._log = structlog.get_logger("reverse")
 
@@ -287,11 +289,34 @@ class Flow:
         if not await self._pages(pages, "sweep", bound, stop, until):
             return
         self._resume = None
-        await self._find_gone(bound, stop)
+        if not await self._doubtful():
+            await self._find_gone(bound, stop)
         if self._going(stop):
             self._cursor = self._cursor.advanced(swept=self._sweep)
             self._sweep = 0
             await self._publisher.publish(Compared(), self._cursor, self._sweep)
+
+    async def _doubtful(self) -> bool:
+        """Whether so many are missing that rather the account or the answers are wrong.
+
+        The next reading is believed.
+        """
+        view = self._publisher.view
+        missing = await asyncio.to_thread(view.missing, self._sweep)
+        known = await asyncio.to_thread(view.count)
+        before, self._doubted = self._doubted, missing > max(FEW, known / 2)
+        if not self._doubted or before:
+            self._doubted = False
+            self._health.back("missing profiles")
+            return False
+        self._health.away(
+            "missing profiles",
+            f"{missing} of {known} profiles are no longer in Klaviyo. Is "
+            "klaviyo.api_key of the right account? If the next reading of all, in "
+            f"{self._settings.sweep_interval:.0f} s, misses them too, they are "
+            "published as deleted",
+        )
+        return True
 
     async def _find_gone(self, bound: int, stop: asyncio.Event) -> None:
         """Ask for those the reading missed by their ids before they are called gone."""

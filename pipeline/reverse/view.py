@@ -161,6 +161,11 @@ class View:
         found = self._file.execute(_UNSEEN, (after, sweep, most)).fetchall()
         return [row[1] for row in found], found[-1][0] if found else after
 
+    def missing(self, sweep: int) -> int:
+        """Count those that this sweep has not seen."""
+        query = "SELECT count(*) FROM profile WHERE seen < ?"
+        return int(self._file.execute(query, (sweep,)).fetchone()[0])
+
     def count(self) -> int:
         """Count the profiles."""
         return int(self._file.execute("SELECT count(*) FROM profile").fetchone()[0])

@@ -194,3 +194,22 @@ async def test_a_hung_loop_is_seen() -> None:
         await world.pass_(200)
         assert [text for text in world.health.stuck() if text.startswith("reverse")]
         await world.end()  # also then
+
+
+@virtual
+async def test_all_gone_at_once_is_doubted_first() -> None:
+    async with Virtual(sweep_interval=600) as world:
+        people = [world.make(f"p{number}") for number in range(1100)]
+        world.start()
+        await world.pass_(120)
+        for profile in people[1:]:
+            world.sandbox.state.profiles.delete(profile)
+        await world.pass_(650)
+        assert "missing profiles" in world.health.waits()
+        assert set(map(tuple, world.kinds().values())) == {("created",)}
+        await world.pass_(700)
+        assert world.health.waits() == {}
+        await world.end()
+    kinds = world.kinds()
+    assert kinds.pop(people[0].id) == ["created"]
+    assert set(map(tuple, kinds.values())) == {("created", "deleted")}
