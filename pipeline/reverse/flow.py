@@ -24,7 +24,7 @@ from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.reverse.compare import SKEW, Compared, Kind, Origin, compare, gone
 from pipeline.reverse.cursor import Cursor, decode, stamp
-from pipeline.reverse.poll import Poller, Unlisted
+from pipeline.reverse.poll import SUPPRESSIONS, Poller, Unlisted
 from pipeline.reverse.publish import Publisher
 from pipeline.settings import Reverse
 
@@ -197,8 +197,11 @@ class Flow:
             self._cursor = self._cursor.advanced(updated=bound)
         if self._due():
             after = self._after(self._cursor.suppressed, bound)
-            pages = self._poller.suppressed(after, bound)
-            if await self._pages(pages, "consent", bound, stop):
+            for field in SUPPRESSIONS:
+                pages = self._poller.suppressed(field, after, bound)
+                if not await self._pages(pages, "consent", bound, stop):
+                    break
+            else:
                 self._cursor = self._cursor.advanced(suppressed=bound)
                 self._consent_at = self._clock.monotonic()
         await self._publisher.publish(Compared(), self._cursor, self._sweep)

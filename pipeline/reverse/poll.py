@@ -24,9 +24,14 @@ from pipeline.klaviyo.listing import Page
 from pipeline.klaviyo.session import Refused, TooMuch
 from pipeline.reverse.cursor import stamp
 
-__all__ = ["Poller", "Unlisted"]
+__all__ = ["SUPPRESSIONS", "Poller", "Unlisted"]
 
-_SUPPRESSED: Final = "subscriptions.email.marketing.suppression.timestamp"
+_MARKETING: Final = "subscriptions.email.marketing"
+# Of the account, and of single lists.
+SUPPRESSIONS: Final = (
+    f"{_MARKETING}.suppression.timestamp",
+    f"{_MARKETING}.list_suppressions.timestamp",
+)
 STEADY: Final = 120.0  # s that a clock must stand ahead to be believed
 _PAST: Final = 4  # s; a lower bound nearer to now than a few seconds is refused
 
@@ -66,10 +71,12 @@ class Poller:
         conditions.append(f"less-than(updated,{stamp(until + 1)})")
         return self._chain(listing.query(*conditions, sort="updated"))
 
-    def suppressed(self, after: int, until: int) -> AsyncGenerator[Page, None]:
-        """Profiles with a suppression after `after`; the filter takes no sort."""
+    def suppressed(
+        self, field: str, after: int, until: int
+    ) -> AsyncGenerator[Page, None]:
+        """Profiles suppressed since, by one of `SUPPRESSIONS`; it takes no sort."""
         after = max(0, min(after, until - _PAST))
-        return self._chain(listing.query(f"greater-than({_SUPPRESSED},{stamp(after)})"))
+        return self._chain(listing.query(f"greater-than({field},{stamp(after)})"))
 
     def all(self, start: str | None) -> AsyncGenerator[Page, None]:
         """Everybody by id, or what follows `start`, a page's `following`."""
