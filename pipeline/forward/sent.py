@@ -1,18 +1,18 @@
 """Tells the reverse direction what was written to Klaviyo, so that it is no news there.
 
-One record per customer and set of fields in the state topic,
-`<slug>/sent/<set>/<strongest identifier>`: the paths that were written, with their values
-in canonical form. With the set in the key, compaction takes no path that a later write
-did not name. The poller reads them before it compares, and looks at nothing younger than
-`reverse.settle` seconds, which is the time they have to arrive.
+Records of many customers each in the state topic, `<slug>/sent/<process>/<number>`: the
+paths that were written, with their values in canonical form. The poller reads them before
+it compares, looks at nothing younger than `reverse.settle` seconds, which is the time
+they have to arrive, and deletes them when it has passed them.
 
 Offsets wait for them (`told`), so a crash loses none: what was not told is sent, and
-told, again.
+told, again. Only what Klaviyo took in the last milliseconds before a kill -9 comes back
+as a change, if it takes longer than `reverse.settle` until it is sent again.
 """
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 import msgspec
@@ -24,7 +24,8 @@ from schemas.commands import Command, CreateEvent, UpsertProfile
 
 __all__ = ["Sent"]
 
-TOGETHER: Final = 500  # records written side by side
+TOGETHER: Final = 500  # customers told of in one record, unless much was written
+LARGEST: Final = 500_000  # bytes of a record; brokers take 1 MB unless told otherwise
 MOST: Final = 20_000  # customers that wait to be told before nothing more is read
 AGAIN: Final = 1.0  # s until a topic that could not be written is tried again
 TOLD_LIMIT: Final = 3.0  # s that a commit waits
@@ -53,10 +54,11 @@ class Sent:
         """`now` is Klaviyo's clock, in Unix seconds: it is compared with `updated`."""
         self._producer = producer
         self._topic = topic
-        self._prefix = f"{slug}/sent/"
+        self._prefix = f"{slug}/sent/{uuid.uuid4().hex[:12]}/"
+        self._number = 0
         self._now = now
         self._health = health
-        # Two writes of one customer become one record, the later value of a path.
+        # Two writes of one customer become one, the later value of a path.
         self._waiting: dict[_Who, _Waiting] = {}
         self._news = asyncio.Event()
         self._all_told = asyncio.Event()
@@ -104,7 +106,10 @@ class Sent:
             for who in taken:
                 del self._waiting[who]
             try:
-                await asyncio.gather(*(self._one(*each) for each in taken.items()))
+                for late in (False, True):
+                    people = {w[0]: each for w, each in taken.items() if w[1] == late}
+                    for value in _values(people, late=late):
+                        await self._send(value)
             except BaseException:
                 for who, newer in self._waiting.items():
                     if (older := taken.get(who)) is not None:
@@ -114,12 +119,9 @@ class Sent:
         self._news.clear()
         self._all_told.set()
 
-    async def _one(self, who: _Who, waiting: _Waiting) -> None:
-        name, late = who
-        if not (content := _content(waiting.commands)):
-            return
-        value = msgspec.json.encode({"at": waiting.at, "content": content, "late": late})
-        key = (self._prefix + f"{_paths(content, late=late)}/{name}").encode()
+    async def _send(self, value: bytes) -> None:
+        self._number += 1
+        key = f"{self._prefix}{self._number}".encode()
         while True:
             try:
                 await self._producer.send(self._topic, key, value, ())
@@ -131,6 +133,28 @@ class Sent:
             else:
                 self._health.back("state topic")
                 return
+
+
+def _values(people: Mapping[str, _Waiting], *, late: bool) -> Iterator[bytes]:
+    """Encode what was written to these, in as many records as it takes."""
+    rows: list[bytes] = []
+    size = 0
+    for name, waiting in people.items():
+        if not (content := _content(waiting.commands)):
+            continue
+        row = msgspec.json.encode((name, waiting.at, content))
+        if rows and size + len(row) > LARGEST:
+            yield _value(rows, late=late)
+            rows, size = [], 0
+        rows.append(row)
+        size += len(row) + 1
+    if rows:
+        yield _value(rows, late=late)
+
+
+def _value(rows: list[bytes], *, late: bool) -> bytes:
+    kind = b"true" if late else b"false"
+    return b'{"late":%b,"people":[%b]}' % (kind, b",".join(rows))
 
 
 def _content(commands: list[Command]) -> dict[str, Any]:
@@ -148,8 +172,3 @@ def _content(commands: list[Command]) -> dict[str, Any]:
         content |= profile_update.sent(command)
         before = command
     return content
-
-
-def _paths(content: dict[str, Any], *, late: bool) -> str:
-    text = "\n".join((str(late), *sorted(content)))
-    return hashlib.sha256(text.encode()).hexdigest()[:12]

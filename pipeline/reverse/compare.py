@@ -15,7 +15,7 @@ from pipeline.reverse.view import Known, Sent, View
 from schemas import profile_update
 from schemas.profile_update import Content, Row
 
-__all__ = ["Change", "Compared", "Kind", "Origin", "compare", "gone", "names"]
+__all__ = ["Change", "Compared", "Kind", "Origin", "compare", "gone"]
 
 Kind: TypeAlias = Literal["created", "updated", "deleted"]
 Origin: TypeAlias = Literal["poll", "consent", "sweep"]
@@ -40,7 +40,7 @@ class Compared(msgspec.Struct):
 
     changes: list[Change] = msgspec.field(default_factory=list)
     known: dict[str, bytes | None] = msgspec.field(default_factory=dict)
-    forgotten: list[str] = msgspec.field(default_factory=list)  # what we sent them
+    forgotten: list[str] = msgspec.field(default_factory=list)  # records of forward's
     seen: list[str] = msgspec.field(default_factory=list)
     newest: float = 0.0  # `updated` of the last row, Unix seconds; 0 if not ascending
     echoes: int = 0
@@ -103,7 +103,6 @@ def gone(view: View, ids: Iterable[str], now: float) -> Compared:
         if known is None:
             continue
         found.known[who] = None
-        found.forgotten += view.sent_keys(names(known.content))
         message = profile_update.message(
             "deleted", who, known.content, occurred_at="", observed_at=now
         )
@@ -118,7 +117,7 @@ def _compared(
     before: Content = known.content if known else {}
     after = profile_update.carried(before, row)
     paths = profile_update.changed(before, after)
-    writes = view.writes(names(after), known)
+    writes = view.writes(_names(after), known)
     wrote: Content = {}
     for write in writes:
         wrote |= write.content
@@ -146,7 +145,7 @@ def _compared(
     return Known(after, min(row.at, now), *seen)
 
 
-def names(content: Content) -> list[str]:
+def _names(content: Content) -> list[str]:
     """Name the profile as `Identity.names` does."""
     fields = (("i:", "external_id"), ("e:", "email"), ("p:", "phone"))
     return [prefix + str(content[name]) for prefix, name in fields if name in content]

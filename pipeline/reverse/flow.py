@@ -22,7 +22,15 @@ from pipeline.kafka.transactions import Away, Fenced
 from pipeline.klaviyo.listing import ANY, ForeignLink, Page
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.reverse.compare import SKEW, Compared, Kind, Origin, compare, gone
+from pipeline.reverse.compare import (
+    LATE,
+    SKEW,
+    Compared,
+    Kind,
+    Origin,
+    compare,
+    gone,
+)
 from pipeline.reverse.cursor import Cursor, decode, stamp
 from pipeline.reverse.poll import SUPPRESSIONS, Poller, Unlisted
 from pipeline.reverse.publish import Publisher
@@ -37,6 +45,7 @@ AGAIN_MOST: Final = 10.0  # s
 FOLLOW_EVERY: Final = 2.0
 BEAT_EVERY: Final = 10.0  # s between two signs of life while Klaviyo is waited for
 FEW: Final = 1000  # profiles that may be deleted at a time without a doubt
+TOGETHER: Final = 5000  # records of what forward sent that are deleted at a time
 STOP_BUDGET: Final = 6.0  # s for the page in hand at a stop
 PROGRESS_EVERY: Final = 30.0  # s between two lines about a long catch-up
 
@@ -189,6 +198,7 @@ class Flow:
 
     async def _cycle(self, stop: asyncio.Event) -> None:
         """Read what changed, what was suppressed, and part of everything."""
+        view = self._publisher.view
         bound = int(await self._klaviyo(self._poller.now()) - self._settings.settle)
         self._said_at = self._clock.monotonic()
         after = self._after(self._cursor.updated, bound)
@@ -204,7 +214,11 @@ class Flow:
             else:
                 self._cursor = self._cursor.advanced(suppressed=bound)
                 self._consent_at = self._clock.monotonic()
-        await self._publisher.publish(Compared(), self._cursor, self._sweep)
+        # All that it told of has been seen by now, or was never done.
+        passed = self._cursor.updated - LATE
+        told = await asyncio.to_thread(view.told_before, passed, TOGETHER)
+        done = Compared(forgotten=told)
+        await self._publisher.publish(done, self._cursor, self._sweep)
         if self._going(stop):
             await self._sweep_on(bound, stop)
         self._succeeded()

@@ -24,7 +24,10 @@ __all__ = ["Known", "Sent", "View", "ViewUnwritable"]
 # four times as fast at a million profiles.
 _SCHEMA: Final = """
 CREATE TABLE profile (id TEXT PRIMARY KEY, value BLOB, seen INTEGER);
-CREATE TABLE sent (name TEXT, paths TEXT, value BLOB, PRIMARY KEY (name, paths));
+CREATE TABLE record (key TEXT PRIMARY KEY, at REAL);
+CREATE TABLE sent (name TEXT, record TEXT, value BLOB);
+CREATE INDEX sent_name ON sent (name);
+CREATE INDEX sent_record ON sent (record);
 """
 _PUT: Final = """
 INSERT INTO profile VALUES (?, ?, ?)
@@ -59,8 +62,14 @@ class Sent(msgspec.Struct):
     late: bool = False  # Klaviyo accepted it and does it later
 
 
+class _Told(msgspec.Struct):
+    people: list[tuple[str, float, Content]]
+    late: bool = False
+
+
 _KNOWN: Final = msgspec.json.Decoder(Known)
 _SENT: Final = msgspec.json.Decoder(Sent)
+_TOLD: Final = msgspec.json.Decoder(_Told)
 
 
 class View:
@@ -173,31 +182,38 @@ class View:
     # -- what forward sent ---------------------------------------------------------------
 
     def sent(self, rows: Iterable[tuple[str, bytes | None]]) -> None:
-        """Add what forward wrote; rows are `<set of paths>/<identifier>` and the write.
-
-        A later write of the same set replaces the earlier one; None forgets it.
-        """
+        """Add what forward wrote, by key of the record; None forgets that record."""
         db = self._file
         with self._writing():
             db.execute("BEGIN")
             for key, value in rows:
-                paths, _, name = key.partition("/")
                 if value is None:
-                    where = "DELETE FROM sent WHERE name = ? AND paths = ?"
-                    db.execute(where, (name, paths))
+                    db.execute("DELETE FROM sent WHERE record = ?", (key,))
+                    db.execute("DELETE FROM record WHERE key = ?", (key,))
                 else:
-                    put = "INSERT OR REPLACE INTO sent VALUES (?, ?, ?)"
-                    db.execute(put, (name, paths, value))
+                    self._told(key, value)
             db.execute("COMMIT")
 
-    def sent_keys(self, names: Iterable[str]) -> list[str]:
-        """Return the keys, as `sent` takes them, of what was written to these."""
-        query = "SELECT paths FROM sent WHERE name = ?"
-        return [
-            f"{row[0]}/{name}"
-            for name in names
-            for row in self._file.execute(query, (name,))
-        ]
+    def _told(self, key: str, value: bytes) -> None:
+        try:
+            told = _TOLD.decode(value)
+        except msgspec.MsgspecError:
+            told = _Told([])  # spoilt: it comes back as changes
+        latest = max((at for _, at, _ in told.people), default=0.0)
+        db = self._file
+        db.execute("INSERT OR REPLACE INTO record VALUES (?, ?)", (key, latest))
+        db.executemany(
+            "INSERT INTO sent VALUES (?, ?, ?)",
+            (
+                (name, key, msgspec.json.encode(Sent(at, content, told.late)))
+                for name, at, content in told.people
+            ),
+        )
+
+    def told_before(self, at: float, most: int) -> list[str]:
+        """Return keys of records, `most` of them, that tell of nothing younger."""
+        query = "SELECT key FROM record WHERE at < ? LIMIT ?"
+        return [row[0] for row in self._file.execute(query, (at, most))]
 
     def writes(self, names: Iterable[str], after: Known | None) -> list[Sent]:
         """Return the writes to these names that were not yet seen in `after`."""
@@ -205,10 +221,7 @@ class View:
         query = "SELECT value FROM sent WHERE name = ?"
         for name in names:
             for row in self._file.execute(query, (name,)):
-                try:
-                    write = _SENT.decode(row[0])
-                except msgspec.MsgspecError:
-                    continue  # spoilt: it comes back as a change
+                write = _SENT.decode(row[0])
                 seen = (after.late if write.late else after.sent) if after else 0.0
                 if write.at > seen:
                     found.append(write)

@@ -47,12 +47,12 @@ def plant() -> None:
         await committing
         at("committed")
 
-    async def one(*_: object) -> None:
+    async def send(*_: object) -> None:
         await asyncio.sleep(3)  # several times offsets could be committed
         os.kill(os.getpid(), by)
 
     if phase == "telling":
-        Sent._one = one  # type: ignore[assignment]
+        Sent._send = send  # type: ignore[method-assign]
     AIOKafkaProducer.begin_transaction = begin_transaction
     AIOKafkaProducer.commit_transaction = commit_transaction
 

@@ -41,8 +41,8 @@ class World:
         return found
 
     def sent(self, name: str, at: float, *, late: bool = False, **content: Any) -> None:
-        value = json.dumps({"at": at, "content": content, "late": late}).encode()
-        self.view.sent([(f"{late} {sorted(content)}/{name}", value)])
+        value = json.dumps({"late": late, "people": [(name, at, content)]}).encode()
+        self.view.sent([(f"x/{name}/{at}", value)])
 
 
 @pytest.fixture
@@ -198,18 +198,18 @@ def test_a_change_and_back_within_one_second_have_ids_of_their_own(world: World)
 
 def test_spoilt_records_cost_themselves_only(world: World) -> None:
     world.view.put([("P1", b"{")], 0)
-    world.view.sent([("x/e:a@b.dev", b"[]")])
+    world.view.sent([("x", b"[]")])
     assert said(world.see(row(email="a@b.dev"))) == [("updated", ["email"])]
     assert said(world.see(row(email="a@b.dev"))) == []
 
 
-def test_what_we_sent_somebody_who_is_gone_is_forgotten(world: World) -> None:
+def test_what_was_told_is_forgotten_record_by_record(world: World) -> None:
     world.sent("e:a@b.dev", 1.0, email="a@b.dev")
-    world.sent("i:a@b.dev/x", 1.0, email="a@b.dev")
-    world.see(row(email="a@b.dev"))
-    assert [key.partition("/")[2] for key in gone(world.view, ["P1"], NOW).forgotten] == [
-        "e:a@b.dev"
-    ]
+    world.sent("e:a@b.dev", 5.0, email="a@b.dev", title="Dr")
+    assert world.view.told_before(5.0, 10) == ["x/e:a@b.dev/1.0"]
+    world.view.sent([("x/e:a@b.dev/1.0", None)])
+    assert world.view.told_before(9.0, 10) == ["x/e:a@b.dev/5.0"]
+    assert [write.at for write in world.view.writes(["e:a@b.dev"], None)] == [5.0]
 
 
 def test_two_writes_before_one_look_are_both_ours(world: World) -> None:
@@ -261,7 +261,7 @@ def test_whatever_we_send_is_no_news_when_it_comes_back(
         properties,
     )
     world.view.sent(
-        [("x/i:C-1", json.dumps({"at": 9.0, "content": sent(command)}).encode())]
+        [("x", json.dumps({"people": [("i:C-1", 9.0, sent(command))]}).encode())]
     )
     pad = " " if spaces else ""
     back = row(
