@@ -201,30 +201,24 @@ def sent(command: Command) -> Content:
     Compared with what comes back to tell our own writes from other people's.
     """
     who = command.identity
-    attributes: dict[str, Any] = {
-        "external_id": who.external_id,
-        "email": who.email,
-        "phone_number": who.phone,
-    }
-    named: set[str]
+    # E-mail and phone are canonical already.
+    given_names = {"email": who.email, "phone": who.phone}
+    found: Content = {path: v for path, v in given_names.items() if v is not None}
+    _put(found, "external_id", who.external_id)
     match command:
         case CreateEvent():
-            attributes |= command.profile
-            named = {_FIELDS[k] for k, v in attributes.items() if v is not None}
+            for name, value in command.profile.items():
+                canonical = _canonical(value)
+                found[_FIELDS[name]] = None if canonical is UNSET else canonical
+            return found
         case UpsertProfile():
-            attributes |= command.attributes
-            named = {
-                _FIELDS[k]
-                for k in attributes.keys() & _FIELDS.keys()
-                if attributes[k] is not None or k in command.attributes
-            }
-            location = command.attributes.get("location") or {}
-            named |= {f"address.{key}" for key in location}
-            named |= {f"properties.{key}" for key in command.properties}
-            named |= {f"properties.{key}" for key in command.unset}
-            attributes["properties"] = command.properties
-    found = content(attributes)
-    return {path: found.get(path) for path in sorted(named)}
+            given = command.attributes
+            made = content({**given, "properties": command.properties})
+            named = [_FIELDS[name] for name in given.keys() & _FIELDS.keys()]
+            named += [f"address.{key}" for key in given.get("location") or ()]
+            named += [f"properties.{key}" for key in command.properties]
+            named += [f"properties.{key}" for key in command.unset]
+            return found | {path: made.get(path) for path in named}
 
 
 def _identifier(field: str, value: object) -> object:

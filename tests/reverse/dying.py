@@ -52,7 +52,7 @@ def plant() -> None:
         os.kill(os.getpid(), by)
 
     if phase == "telling":
-        Sent._send = send  # type: ignore[method-assign]
+        Sent._send = send  # type: ignore[assignment]
     AIOKafkaProducer.begin_transaction = begin_transaction
     AIOKafkaProducer.commit_transaction = commit_transaction
 
