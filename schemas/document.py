@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.dead_letter import DeadLetterHeaders
+from schemas.profile_update import ProfileChanged, ProfileHeaders
 from schemas.registry import EVENT_TYPES
 
 __all__ = ["OUT", "asyncapi", "json_schema"]
@@ -17,6 +18,7 @@ __all__ = ["OUT", "asyncapi", "json_schema"]
 # its headers. A direction that writes something new is named here.
 OUT: Final[dict[str, tuple[tuple[type, ...], type | None]]] = {
     "dead_letters": ((), DeadLetterHeaders),
+    "profiles": ((ProfileChanged,), ProfileHeaders),
 }
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -60,6 +62,10 @@ def asyncapi(
         written = {_name(each): _message(each, each.__doc__ or "") for each in values}
         if headers is not None and not written:
             written[_name(headers)] = _original(headers)
+        elif headers is not None:
+            place = {"$ref": f"#/components/schemas/{_name(headers)}"}
+            for message in written.values():
+                message["headers"] = place
         messages |= written
         channels[topic] = _channel(topic, list(written))
         operations[f"send-{topic}"] = _operation("send", topic)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from pipeline.app import context, forward
+from pipeline.app import context, forward, telling
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -235,7 +235,12 @@ class Job:
     ) -> Selected:
         """Carry the selected records of these spans through the flow, to their end."""
         settings, health = self._settings, self._health
-        flow = forward(settings, self._klaviyo, planner, letters, health, self._metrics)
+        sent = None
+        if self._dry is None:
+            sent = telling(settings, self._producer, self._klaviyo, health)
+        flow = forward(
+            settings, self._klaviyo, planner, letters, health, self._metrics, sent=sent
+        )
         reader = Selected(
             Ranges(self._kafka, health),
             ranges,
@@ -257,6 +262,7 @@ class Job:
         before = self._counts()
         stop = asyncio.Event()
         running = asyncio.create_task(flow.run(reader, source, stop))
+        tells = asyncio.create_task(sent.run()) if sent else None
         try:
             while not running.done():
                 counts = self._counts() - before
@@ -272,6 +278,9 @@ class Job:
         finally:
             running.cancel()
             await asyncio.wait({running})
+            if tells is not None:
+                tells.cancel()
+                await asyncio.wait({tells})
             self._add(reader, self._counts() - before, later=stage == "settling")
         if flow.checkpoint.settled():
             raise Halted(

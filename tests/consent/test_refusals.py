@@ -57,7 +57,8 @@ async def test_a_row_that_is_named_costs_its_channel(revision: str) -> None:
         await world.settled()
         assert statuses(world, 6).count("SUBSCRIBED") == 4
         refused, taken = (each for each in world.asked(SUBSCRIBE) if len(each) > 1)
-        assert [*refused[:2], refused[3], refused[5]] == taken
+        kept = [each for row, each in enumerate(refused) if row not in {2, 4}]
+        assert kept == taken
         assert world.lost("consent") == 2
         assert not world.letters
 
@@ -195,7 +196,7 @@ async def test_our_own_consent_is_told_to_the_reverse_direction(revision: str) -
         )
         told = [
             {channel: said.subscribed for channel, said in each.channels.items()}
-            for each in world.told()
+            for each in world.echoes()
         ]
         assert told == [{"email": True, "sms": True}, {"sms": False}]
         assert (world.count(SUBSCRIBE), world.count(UNSUBSCRIBE), world.count(ADD)) == (

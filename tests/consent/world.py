@@ -6,7 +6,7 @@ jumps, so what takes Klaviyo minutes takes a test no time.
 
 import asyncio
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -178,7 +178,7 @@ class World:
                 metrics=metrics,
                 clock=clock,
             ),
-            accepted=self.took.append,
+            sent=broker,
             dead_letters=DeadLetters(broker, "dead", "test", health, metrics),
             flood=Flood(100, health),
             audit=Audit(client, 0, lambda: 0.0, metrics, clock),
@@ -304,7 +304,7 @@ class World:
         """How often a field was left out."""
         return self.number("degraded_fields_total", field=field)
 
-    def told(self) -> list[ChangeConsent]:
+    def echoes(self) -> list[ChangeConsent]:
         """What the reverse direction is told of consent that Klaviyo took."""
         return [each for each in self.took if isinstance(each, ChangeConsent)]
 
@@ -317,6 +317,15 @@ class World:
         await asyncio.sleep(0 if found else timeout)
         self.position += len(found)
         return found
+
+    full = False
+
+    def note(self, commands: Sequence[Command]) -> None:
+        """The reverse direction is told of it."""
+        self.took += commands
+
+    async def told(self) -> bool:
+        return True
 
     async def commit(self, marks: Mapping[Partition, Mark]) -> bool:
         await asyncio.sleep(0.005)

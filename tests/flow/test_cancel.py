@@ -166,7 +166,7 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         deliver=Deliver(world, metrics, "dead_letter"),
         imports=None,
         consents=None,
-        accepted=None,
+        sent=None,
         dead_letters=DeadLetters(world, "dead", "test", health, metrics),
         flood=Flood(100, health),
         audit=Audit(world, 0, lambda: 0.0, metrics, clock),
