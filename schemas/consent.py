@@ -17,10 +17,12 @@ from schemas.commands import ChangeConsent, Channel, Identity, ListChange, Said
 from schemas.event import Field, Losses
 from schemas.properties import value_of
 
-__all__ = ["Consent", "ConsentState", "Lists", "instruction", "instructions"]
+__all__ = ["LISTS", "SUBSCRIBE", "Consent", "ConsentState", "Lists", "instructions"]
 
-_SUBSCRIBE: Final = "SubscribeProfile"
+# Custom fields that are instructions, not properties: this one, and these prefixes.
+SUBSCRIBE: Final = "SubscribeProfile"
 _LISTS: Final[dict[str, ListChange]] = {"LIST_": "add", "UCLIST_": "remove"}
+LISTS: Final = tuple(_LISTS)
 _YES: Final = frozenset({"true", "yes", "y", "t", "on", "1"})
 _NO: Final = frozenset({"false", "no", "n", "f", "off", "0"})
 # What the reverse direction publishes of who never said anything; no instruction.
@@ -46,11 +48,6 @@ class Lists(msgspec.Struct, gc=False):
 
     add: list[str] | None = None
     remove: list[str] | None = None
-
-
-def instruction(name: str) -> bool:
-    """Whether a custom field of that name is an instruction, not a property."""
-    return name == _SUBSCRIBE or name.startswith(tuple(_LISTS))
 
 
 def instructions(
@@ -94,10 +91,10 @@ class _Reading:
 
     def field(self, name: str, raw: Raw) -> None:
         """Take in `SubscribeProfile`, `LIST_...` or `UCLIST_...`."""
-        wanted = self._truth(raw, "consent" if name == _SUBSCRIBE else "lists")
+        wanted = self._truth(raw, "consent" if name == SUBSCRIBE else "lists")
         if wanted is None:
             return
-        if name == _SUBSCRIBE:
+        if name == SUBSCRIBE:
             self._profile(subscribed=wanted)
         elif wanted:
             prefix = next(each for each in _LISTS if name.startswith(each))

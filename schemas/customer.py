@@ -8,7 +8,14 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from schemas.commands import Command, Identity, UpsertProfile
-from schemas.consent import Consent, ConsentState, Lists, instruction, instructions
+from schemas.consent import (
+    LISTS,
+    SUBSCRIBE,
+    Consent,
+    ConsentState,
+    Lists,
+    instructions,
+)
 from schemas.event import Context, Field, Losses, Plan, Rejected, SkipReason
 from schemas.identity import identity, nobody
 from schemas.moment import moment
@@ -181,7 +188,7 @@ def _custom(
     for name, raw in fields.items():
         if not name:
             losses.lose("custom_fields")
-        elif instruction(name):
+        elif name == SUBSCRIBE or name.startswith(LISTS):
             instructed[name] = raw
         elif raw == NULL:
             unset.add(name)

@@ -36,6 +36,8 @@ MEMBERS: Final = 1_000  # profile ids in one call, every revision
 UNSUBSCRIBED: Final = 100  # profiles in one unsubscribe job, every revision
 # From here on a job takes 1,000 profiles, and consent may carry a time of its own.
 _LARGE_SINCE: Final = "2024-07-15"
+# Before, an unsubscribe job takes its channels from the identifiers that stand in a row.
+_NAMED_SINCE: Final = "2024-10-15"
 _SMALL: Final = 100  # profiles in one subscribe job before
 LARGEST: Final = 1_000  # and since
 
@@ -92,14 +94,18 @@ def subscribe(
     return _job("profile-subscription-bulk-create-job", attributes, group)
 
 
-def unsubscribe(rows: Sequence[Row]) -> bytes:
-    """Return an unsubscribe job, from everything.
+def unsubscribe(rows: Sequence[Row], revision: str) -> bytes:
+    """Return an unsubscribe job, from everything on the channels of each row.
 
     One from a list alone is never made: "Profiles not in the specified list will be
     globally unsubscribed" (Klaviyo), and who has just left it by the same job, sent twice
     after a time-out, is not in it any more. Who leaves a list is taken off it instead.
     """
-    attributes = {"profiles": {"data": [_row(row, "UNSUBSCRIBED") for row in rows]}}
+    data = [_row(row, "UNSUBSCRIBED") for row in rows]
+    if revision < _NAMED_SINCE:
+        for each in data:
+            del each["attributes"]["subscriptions"]
+    attributes = {"profiles": {"data": data}}
     return _job("profile-subscription-bulk-delete-job", attributes, None)
 
 

@@ -29,7 +29,8 @@ def requests(
     found = _steps(change, settings, revision)
     jobs = "POST /api/profile-subscription-bulk-{}-jobs"
     if found.unsubscribe is not None:
-        yield jobs.format("delete"), subscriptions.unsubscribe([found.unsubscribe])
+        body = subscriptions.unsubscribe([found.unsubscribe], revision)
+        yield jobs.format("delete"), body
     for group in found.remove:
         yield f"DELETE {_members(group)}", subscriptions.members([_WHO])
     for (target, history), row in found.subscribe.items():

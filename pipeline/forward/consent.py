@@ -280,7 +280,8 @@ class _Round:
         return send
 
     async def _unsubscribe(self, rows: Sequence[Row]) -> Answered:
-        return await self._calls.unsubscribe(subscriptions.unsubscribe(rows))
+        body = subscriptions.unsubscribe(rows, self._client.served)
+        return await self._calls.unsubscribe(body)
 
     async def _jobs(
         self, rows: _Rows, send: _Send, most: int, group: str | None = None
