@@ -2,9 +2,9 @@
 
 Two forms of one profile. `Content` is flat and canonical: path (`first_name`,
 `address.city`, `properties.tier`, `consent.email`) -> value; empty is absent, so two
-profiles are equal exactly if nothing a reader cares about differs. `Message` is what
-stands on the topic. What Klaviyo sets by itself (updated, last_event_date, ...) is never
-content: every event moves it.
+profiles are equal exactly if nothing a reader cares about differs. `ProfileChange` is
+what stands on the topic. What Klaviyo sets by itself (updated, last_event_date, ...) is
+never content: every event moves it.
 
 Source of the fields: Klaviyo's OpenAPI documents, ProfileResponseObject.
 """
@@ -12,18 +12,18 @@ Source of the fields: Klaviyo's OpenAPI documents, ProfileResponseObject.
 import hashlib
 import re
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
-from msgspec import UNSET, Raw
+from msgspec import UNSET, Meta, Raw
 
 from schemas.commands import Command, CreateEvent, UpsertProfile
 from schemas.phone import phone
 
 __all__ = [
     "Content",
-    "Message",
-    "Person",
+    "ProfileChange",
+    "ProfileChangeHeaders",
     "Row",
     "carried",
     "changed",
@@ -82,7 +82,13 @@ class Row(msgspec.Struct, frozen=True):
         return f"Row({self.id})"
 
 
-class Person(msgspec.Struct, omit_defaults=True):
+_Consent: TypeAlias = Annotated[
+    dict[str, Any],
+    Meta(description="By channel: status, can_receive, at, suppressions [reason, at]."),
+]
+
+
+class ChangedProfile(msgspec.Struct, omit_defaults=True):
     """The profile in a message; an absent field is empty in Klaviyo."""
 
     id: str
@@ -98,19 +104,27 @@ class Person(msgspec.Struct, omit_defaults=True):
     address: dict[str, Any] | None = None
     last_active: str | None = None
     properties: dict[str, Any] | None = None
-    consent: dict[str, Any] | None = None
+    consent: _Consent | None = None
 
 
-class Message(msgspec.Struct, omit_defaults=True):
+class ProfileChange(msgspec.Struct, omit_defaults=True):
     """One change of one profile; `previous` holds the old value of a changed path."""
 
     type: Kind
     id: str
     occurred_at: str
     observed_at: str
-    profile: Person
+    profile: ChangedProfile
     changed: list[str] | None = None
     previous: dict[str, Any] | None = None
+
+
+class ProfileChangeHeaders(msgspec.Struct):
+    """Headers of a profile change; all of them are text."""
+
+    origin: Literal["klaviyo"]
+    subscription: str
+    content_type: str = msgspec.field(name="content-type")
 
 
 class _Resource(msgspec.Struct):
@@ -342,7 +356,7 @@ def message(
     if before is not None and paths is not None:
         previous = {path: before.get(path) for path in paths}
     return _SORTED.encode(
-        Message(
+        ProfileChange(
             type=types[kind],
             id=f"{who}:{occurred}:{suffix}",
             occurred_at=occurred,
@@ -354,8 +368,8 @@ def message(
     )
 
 
-def _person(who: str, found: Content, last_active: str | None) -> Person:
-    person = Person(id=who, last_active=last_active)
+def _person(who: str, found: Content, last_active: str | None) -> ChangedProfile:
+    person = ChangedProfile(id=who, last_active=last_active)
     for path, value in found.items():
         part, dot, name = path.partition(".")
         if dot:
