@@ -48,7 +48,7 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 rows.append(_scopes(await client.readable()))
             return rows
     except PipelineError as error:
-        return [Finding("FAULT", "klaviyo", str(error), code=error.exit_code)]
+        return [Finding.fault("klaviyo", error)]
 
 
 def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
@@ -96,16 +96,17 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
         case "ok":
             account = found.account
             name = f"{account.name} ({account.id})" if account else "unnamed"
-            return Finding("ok", "credential", f"accepted; account {name}")
+            kind = "OAuth token" if settings.uses_oauth else "private key"
+            return Finding("ok", "credential", f"{kind} accepted; account {name}")
         case "unauthorized":
             return Finding(
                 "FAULT",
                 "credential",
                 found.message,
-                "Authorise the app again: klaviyo-pipeline login."
+                "Authorise the app: klaviyo-pipeline login."
                 if settings.uses_oauth
                 else "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key "
-                "of the account.",
+                "of the account; it begins with pk_, and is not the public one.",
                 REFUSED,
             )
         case "forbidden":
