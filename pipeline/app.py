@@ -28,6 +28,7 @@ import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
+from pipeline.errors import SettingsError
 from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
@@ -70,6 +71,7 @@ from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
 from schemas.commands import Command
+from schemas.klaviyo import BACKFILL_SINCE
 
 __all__ = [
     "App",
@@ -78,6 +80,7 @@ __all__ = [
     "context",
     "forward",
     "planning",
+    "require_history",
     "run",
     "stop_on_signal",
 ]
@@ -172,6 +175,7 @@ class App:
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
         await client.accounts()
+        require_history(context(settings), client.served)
         sent = None
         if settings.reverse.enabled:
             sent = Sent(producer, settings.topics.state, settings.slug, SYSTEM)
@@ -456,6 +460,22 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
         backfill=backfill,
+        backfill_after=settings.deliver.backfill_after,
+    )
+
+
+def require_history(context: schema.Context, served: str) -> None:
+    """Make sure that events can be marked as history, where that is asked for.
+
+    Raises `SettingsError` for a revision without it: there flows would mail customers.
+    """
+    if served >= BACKFILL_SINCE or not (context.backfill or context.backfill_after):
+        return
+    asked = "a backfill" if context.backfill else "deliver.backfill_after"
+    raise SettingsError(
+        f"Klaviyo serves revision {served}, in which events cannot be marked as "
+        "history: its flows would send messages to customers. Set "
+        f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for {asked}."
     )
 
 

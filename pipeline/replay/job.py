@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Final
 
-from pipeline.app import context, forward
+from pipeline.app import context, forward, require_history
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -34,7 +34,6 @@ from pipeline.replay.reader import Selected, Settled
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.settings import Settings
-from schemas.klaviyo import BACKFILL_SINCE
 
 __all__ = ["Job"]
 
@@ -304,13 +303,7 @@ class Job:
                 asking.cancel()
                 await asyncio.wait({asking})
             self._raise_halt()
-        served = self._klaviyo.served
-        if self._context.backfill and served < BACKFILL_SINCE:
-            raise SettingsError(
-                f"Klaviyo serves revision {served}, in which events cannot be marked as "
-                "history: its flows would send messages to customers. Set "
-                f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for a backfill."
-            )
+        require_history(self._context, self._klaviyo.served)
 
     def _raise_halt(self) -> None:
         for reason, message in self._health.halts.items():
