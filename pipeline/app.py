@@ -299,11 +299,13 @@ async def connect(
     wrapped: Callable[[Session], Session] | None = None,
     *,
     reverse: bool = False,
+    spare: bool = False,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
 
     `wrapped` may put something of its own between the client and the session. Each
-    direction has its own: the poller spends from other limits than the writes.
+    direction has its own: the poller spends from other limits than the writes. `spare`
+    takes only the quota that a running service leaves.
     """
     throttle = settings.throttle
     calls, seconds = (
@@ -313,7 +315,9 @@ async def connect(
     )
     ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
-    limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
+    limits = Limits(
+        SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling, spare=spare
+    )
     async with _credential(settings, health, metrics) as credential:
         session = Session(
             api_url=settings.klaviyo.api_url,
