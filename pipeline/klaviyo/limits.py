@@ -40,6 +40,8 @@ __all__ = ["BURST", "STEADY", "Ceiling", "Family", "Limits", "Permit"]
 BURST: Final = 1  # s; Klaviyo's short window
 LIVE: Final = 0.8  # of a burst window, for the live service; the rest is for replays
 PACE: Final = 4.0  # s of the steady rate go at once; > 2 s, which a remainder holds back
+FIRST: Final = frozenset({"create_event", "bulk_create_events"})  # under a ceiling
+BEHIND: Final = 0.005  # s; others look at the ceiling that much later, and find it taken
 _TICK: Final = 0.001  # s; uvloop's timers are no finer
 _NEVER_FULL: Final = 1440  # a day's limit above this many minutes' cannot be reached
 _TOO_MANY, _TIMEOUT, _SERVER = 429, 408, 500  # statuses
@@ -129,8 +131,13 @@ class Family:
         wake_all: Callable[[], None],
         burst: float = 1.0,
         spare: bool = False,
+        first: bool = False,
     ) -> None:
-        """`burst` is our part of that window, `spare` says that others come first."""
+        """`burst` is our part of that window, `spare` says that others come first.
+
+        `first` is served before other families when they wait for the ceiling.
+        """
+        self.first = first
         self._clock = clock
         self._chance = chance
         self._share = share
@@ -285,8 +292,10 @@ class Family:
         at = max(self._gate.free_at(now), self._remainder.free_at(now, self._share))
         if self._spare:
             at = max(at, self._remainder.spare_at(now, self.limits[STEADY]))
-        for window in self._taken:
+        for window in self._windows.values():
             at = max(at, window.free_at(now))
+        if self._ceiling and (free := self._ceiling.window.free_at(now)) > now:
+            at = max(at, free if self.first else free + BEHIND)
         if at <= now and not self._pace.has_capacity():
             # Capacity for one call drains in at most this time; what drains beyond it
             # stays for the next call, so that the mean pace is right whatever the timer.
@@ -387,6 +396,7 @@ class Limits:
                 wake_all=self._wake_all,
                 burst=1 - LIVE if self._spare else LIVE,
                 spare=self._spare,
+                first=operation in FIRST,
             )
         return found
 
@@ -411,5 +421,5 @@ class Limits:
         }
 
     def _wake_all(self) -> None:
-        for family in self._families.values():
+        for family in sorted(self._families.values(), key=lambda each: not each.first):
             family.wake()

@@ -172,7 +172,8 @@ async def measure(
 
 def _carried(sandbox: Sandbox, endpoint: Endpoint, windows: range) -> Iterator[Figure]:
     """Its rows against its quota, and how full its requests were."""
-    counts = [sandbox.ledger.minutes[endpoint.operation][each] for each in windows]
+    minutes = sandbox.ledger.minutes.get(endpoint.operation, {})
+    counts = [minutes[each] for each in windows if each in minutes]
     rows = sum(count.rows for count in counts)
     requests = sum(count.accepted for count in counts)
     quota = endpoint.requests * endpoint.rows * len(windows)

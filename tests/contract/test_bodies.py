@@ -97,7 +97,7 @@ def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
             )
         case CreateEvent() if bulk:
             entry = bulk_events.Entry(
-                bulk_events.person(command), [bulk_events.row(command)]
+                bulk_events.person(command), [bulk_events.rows([command])]
             )
             operation = "POST /api/event-bulk-create-jobs"
             body = bulk_events.body([entry])
