@@ -460,8 +460,8 @@ async def test_events_come_first_when_all_wait_for_the_ceiling() -> None:
     operations = ["create_or_update_profile", "bulk_import_profiles"]
     waiting = [asyncio.create_task(one(each)) for each in operations]
     await asyncio.sleep(1)  # they were there before
-    for each in ("create_event", "bulk_create_events"):
-        waiting.append(asyncio.create_task(one(each)))
+    operations = ["create_event", "bulk_create_events"]
+    waiting += [asyncio.create_task(one(each)) for each in operations]
     await asyncio.gather(*waiting)
     assert went[0] == "get_accounts"
     assert set(went[1:3]) == {"create_event", "bulk_create_events"}
