@@ -1,7 +1,7 @@
 """How much of Klaviyo's quota a backlog really uses, in the official windows.
 
     python -m tests.bench.quota [--latency 0.15] [--windows 2] [--replicas 3]
-                                [--connections 10] [--row 5000]
+                                [--connections 10] [--row 5000] [--buffer 64]
 
 Two backlogs at once (orders and customers) on a real Kafka, through the built program.
 All four endpoints carry at the same time; whole server windows of 60 s are counted.
@@ -104,6 +104,7 @@ async def measure(
     replicas: int = 1,
     connections: int = 10,
     row: int = BYTES // 1000,
+    buffer: int = 64,
     counting: Callable[[], Awaitable[None]] | None = None,
 ) -> list[Figure]:
     """Fill, run, count; `counting` is awaited before the services start."""
@@ -128,7 +129,10 @@ async def measure(
             async with AsyncExitStack() as stack:
                 services = [
                     await stack.enter_async_context(
-                        rig.service(throttle__concurrent_connections=str(connections))
+                        rig.service(
+                            throttle__concurrent_connections=str(connections),
+                            deliver__buffer_bytes=f"{buffer} MiB",
+                        )
                     )
                     for _ in range(replicas)
                 ]
@@ -196,4 +200,5 @@ if __name__ == "__main__":
     parser.add_argument("--replicas", type=int, default=1)
     parser.add_argument("--connections", type=int, default=10)
     parser.add_argument("--row", type=int, default=BYTES // 1000)
+    parser.add_argument("--buffer", type=int, default=64)
     raise SystemExit(not show(asyncio.run(measure(**vars(parser.parse_args())))))
