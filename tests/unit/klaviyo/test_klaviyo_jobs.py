@@ -137,9 +137,9 @@ async def test_a_job_that_stays_away_is_lost() -> None:
 
 @virtual
 async def test_quiet_finds_jobs_behind_the_hundred_youngest() -> None:
-    async with world(import_processing=500.0) as it:
+    async with world(import_queued=500.0, import_processing=50.0) as it:
         oldest = await it.start("C-0")
-        it.sandbox.settings = it.sandbox.settings.changed({"import_processing": 50.0})
+        it.sandbox.settings = it.sandbox.settings.changed({"import_queued": 0.0})
         for number in range(150):
             await it.start(f"C-{number}")
         await it.jobs.quiet()
