@@ -107,6 +107,7 @@ class Context(msgspec.Struct, frozen=True):
     generate_events: bool = True  # klaviyo.generate_events
     backfill: bool = False  # history: no flow fires, no message goes to a customer
     consent: bool = False  # consent.writes
+    backfill_after: float | None = None  # s; an older event is history by itself
 
 
 class Plan(msgspec.Struct):

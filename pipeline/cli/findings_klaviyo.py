@@ -7,7 +7,7 @@ from pipeline.cli.findings import FAILED, REFUSED, Finding
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.klaviyo.client import Findings
+    from pipeline.klaviyo.client import Client, Findings
     from pipeline.settings import Settings
 
 __all__ = ["look_at_klaviyo"]
@@ -23,6 +23,7 @@ NEEDED: Final = {
 # What consent.writes needs beside profiles:write.
 CONSENT: Final = ("lists:read", "lists:write", "profiles:read", "subscriptions:write")
 PROBE: Final = 15.0  # s for the looks at its scopes
+NEEDED_TO_RUN: Final = frozenset({"profiles:write", "events:write"})
 _LEFT: Final = {
     0: "served",
     12: "served for less than a year more,",
@@ -40,7 +41,6 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
     from pipeline.observe.metrics import Metrics  # noqa: PLC0415
 
     metrics = Metrics()
-    rows: list[Finding] = []
     try:
         async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
             found = await client.probe()
@@ -53,14 +53,12 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 readable = await client.readable()
                 rows.append(_scopes(readable))
                 if settings.consent.writes:
-                    async with asyncio.timeout(PROBE):
-                        may = readable | await client.subscriptions.writable()
-                    rows.append(_consent(may))
-            return rows
+                    rows.append(await _consent(client, readable))
+        if settings.uses_oauth:  # after the look, which may have refreshed the token
+            rows += await _granted(settings)
     except PipelineError as error:
-        return [Finding("FAULT", "klaviyo", str(error), code=error.exit_code)]
-    except TimeoutError:
-        return [*rows, Finding("note", "consent", "no answer about its scopes")]
+        return [Finding.fault("klaviyo", error)]
+    return rows
 
 
 def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
@@ -68,6 +66,7 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
     looked = [_credential(found, settings)]
     if found.served is not None and found.standing != "revision_retired":
         looked.append(_revision(found, settings))
+        looked += _history(found, settings)
     if found.standing == "ok":
         looked.append(_quota(found, settings))
     if found.ahead is not None:
@@ -91,8 +90,13 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
     )
 
 
-def _consent(may: "dict[str, bool | None]") -> Finding:
+async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
     """Say whether consent.writes can work: a run would halt for want of a scope."""
+    try:
+        async with asyncio.timeout(PROBE):
+            may |= await client.subscriptions.writable()
+    except TimeoutError:
+        return Finding("note", "consent", "no answer about its scopes")
     missing = [scope for scope in CONSENT if may.get(scope) is False]
     if not missing:
         return Finding("ok", "consent", "may be written: " + ", ".join(CONSENT))
@@ -104,6 +108,28 @@ def _consent(may: "dict[str, bool | None]") -> Finding:
         "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
         REFUSED,
     )
+
+
+async def _granted(settings: "Settings") -> list[Finding]:
+    """Look for scopes that the user was asked for and did not grant."""
+    from pipeline.app import account  # noqa: PLC0415
+
+    async with account(settings) as connect:
+        tokens = await connect.connected()
+        missing = connect.missing(tokens) if tokens else []
+    if not missing:
+        return []
+    halts = not NEEDED_TO_RUN.isdisjoint(missing)
+    return [
+        Finding(
+            "FAULT" if halts else "note",
+            "missing scopes",
+            ", ".join(missing) + ": asked for and not granted",
+            "Add them to the app at Klaviyo, then: klaviyo-pipeline login; or take them "
+            "out of klaviyo.scopes.",
+            REFUSED if halts else 0,
+        )
+    ]
 
 
 def _clock(ahead: float) -> Finding:
@@ -123,16 +149,17 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
         case "ok":
             account = found.account
             name = f"{account.name} ({account.id})" if account else "unnamed"
-            return Finding("ok", "credential", f"accepted; account {name}")
+            kind = "OAuth token" if settings.uses_oauth else "private key"
+            return Finding("ok", "credential", f"{kind} accepted; account {name}")
         case "unauthorized":
             return Finding(
                 "FAULT",
                 "credential",
                 found.message,
-                "Authorise the app again: klaviyo-pipeline login."
+                "Authorise the app: klaviyo-pipeline login."
                 if settings.uses_oauth
                 else "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key "
-                "of the account.",
+                "of the account; it begins with pk_, and is not the public one.",
                 REFUSED,
             )
         case "forbidden":
@@ -186,6 +213,17 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
         f"{served}, {found.stage}, {_LEFT[found.milestone]} until {found.retires}",
         "Set klaviyo.api_revision to a newer one before that day.",
     )
+
+
+def _history(found: "Findings", settings: "Settings") -> list[Finding]:
+    from pipeline.app import context, require_history  # noqa: PLC0415
+
+    try:
+        require_history(context(settings), found.served or found.asked)
+    except PipelineError as error:
+        cure = "Or leave deliver.backfill_after blank."
+        return [Finding("FAULT", "backfill", str(error), cure, error.exit_code)]
+    return []
 
 
 def _quota(found: "Findings", settings: "Settings") -> Finding:
