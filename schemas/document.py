@@ -60,12 +60,11 @@ def asyncapi(
     for name, topic in out.items():
         values, headers = OUT[name]
         written = {_name(each): _message(each, each.__doc__ or "") for each in values}
-        if headers is not None and not written:
-            written[_name(headers)] = _original(headers)
-        elif headers is not None:
-            place = {"$ref": f"#/components/schemas/{_name(headers)}"}
+        if headers is not None:
+            if not written:
+                written["DeadLetter"] = _original()
             for message in written.values():
-                message["headers"] = place
+                message["headers"] = {"$ref": f"#/components/schemas/{_name(headers)}"}
         messages |= written
         channels[topic] = _channel(topic, list(written))
         operations[f"send-{topic}"] = _operation("send", topic)
@@ -107,13 +106,12 @@ def _message(kind: type, text: str) -> dict[str, Any]:
     }
 
 
-def _original(headers: type) -> dict[str, Any]:
+def _original() -> dict[str, Any]:
     """Describe a record whose key and value are those of another."""
     return {
-        "title": _name(headers),
+        "title": "DeadLetter",
         "summary": "The original record, and why it could not be delivered.",
         "contentType": "application/octet-stream",
-        "headers": {"$ref": f"#/components/schemas/{_name(headers)}"},
         "payload": {},
     }
 

@@ -2,9 +2,9 @@
 
 Two forms of one profile. `Content` is flat and canonical: path (`first_name`,
 `address.city`, `properties.tier`, `consent.email`) -> value; empty is absent, so two
-profiles are equal exactly if nothing a reader cares about differs. `Message` is what
-stands on the topic. What Klaviyo sets by itself (updated, last_event_date, ...) is never
-content: every event moves it.
+profiles are equal exactly if nothing a reader cares about differs. `ProfileChanged` is
+what stands on the topic. What Klaviyo sets by itself (updated, last_event_date, ...) is
+never content: every event moves it.
 
 Source of the fields: Klaviyo's OpenAPI documents, ProfileResponseObject.
 """
