@@ -11,11 +11,13 @@ pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
 
 async def test_a_profile_and_its_edit_come_back_once(back: Reverse) -> None:
-    ada = back.make("ada", external_id="C-1", properties={"tier": "gold"})
+    notes = "x" * 350_000  # message and memory are near what a topic takes
+    properties = {"tier": "gold", "notes": notes}
+    ada = back.make("ada", external_id="C-1", properties=properties)
     async with back.service() as service:
         (first,) = await back.wait(1)
         await asyncio.sleep(1.1)  # the grain of `updated`
-        back.edit(ada, first_name="Ada", properties={"tier": "silver"})
+        back.edit(ada, first_name="Ada", properties={"tier": "silver", "notes": "y"})
         found = await back.wait(2)
         assert await service.terminate() == 0
     assert first.kind == "created"
@@ -23,8 +25,16 @@ async def test_a_profile_and_its_edit_come_back_once(back: Reverse) -> None:
     assert first.headers["origin"] == b"klaviyo"
     second = found[1]
     assert second.kind == "updated"
-    assert second.value["changed"] == ["first_name", "properties.tier"]
-    assert second.value["previous"] == {"first_name": "ada", "properties.tier": "gold"}
+    assert second.value["changed"] == [
+        "first_name",
+        "properties.notes",
+        "properties.tier",
+    ]
+    assert second.value["previous"] == {
+        "first_name": "ada",
+        "properties.notes": notes,
+        "properties.tier": "gold",
+    }
     assert second.value["profile"]["first_name"] == "Ada"
 
 
