@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from pipeline.sandbox.profile import Profile
+from tests.flow.rig import until
 from tests.reverse.rig import Reverse
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -119,13 +120,19 @@ async def test_late_visible_and_moved_while_pages_are_read(back: Reverse) -> Non
 async def test_from_now_on_says_nothing_of_what_was_there(back: Reverse) -> None:
     old = state_of(back, "old")
     async with back.service(reverse__start="now", reverse__sweep_interval="1") as service:
-        await asyncio.sleep(4)
+        # Its first cycle, the reading of all included, takes half of them.
+        await until(lambda: asked(back) > 10, what="two cycles")
         assert await back.read() == []
         back.edit(old, title="Dr")
         (only,) = await back.wait(1)
         assert await service.terminate() == 0
     assert only.kind == "updated"
     assert only.value["changed"] == ["title"]
+
+
+def asked(back: Reverse) -> int:
+    """How many pages were given."""
+    return back.sandbox.ledger.statuses.get("GET /api/profiles", {}).get(200, 0)
 
 
 def state_of(back: Reverse, name: str) -> Profile:
