@@ -56,11 +56,13 @@ async def _look(client: "Client", settings: "Settings") -> list[Finding]:
     if settings.reverse.enabled:
         ours[settings.topics.profiles] = of.profiles
     topics = await Admin(settings.kafka).describe([*sorted(sources), *ours])
+    lone = of.copies(topics.values())
     written = [look(topics.pop(name), settings) for name, look in ours.items()]
     found = [
         Finding("ok", "kafka", f"reachable at {settings.kafka.bootstrap_servers}"),
         *of.sources(topics),
         *written,
+        *lone,
     ]
     if settings.reverse.enabled:
         found.append(await _transactions(settings))

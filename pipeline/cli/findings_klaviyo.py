@@ -19,6 +19,7 @@ NEEDED: Final = {
     "events:read": "looking at what arrived",
     "metrics:read": "looking at what arrived",
 }
+NEEDED_TO_RUN: Final = frozenset({"profiles:write", "events:write"})
 _LEFT: Final = {
     0: "served",
     12: "served for less than a year more,",
@@ -46,7 +47,9 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
             rows = _rows(found, settings)
             if found.standing == "ok":
                 rows.append(_scopes(await client.readable()))
-            return rows
+        if settings.uses_oauth:  # after the look, which may have refreshed the token
+            rows += await _granted(settings)
+        return rows
     except PipelineError as error:
         return [Finding.fault("klaviyo", error)]
 
@@ -77,6 +80,28 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
         f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
         "Make a key with these too if you use that; a key's scopes are fixed.",
     )
+
+
+async def _granted(settings: "Settings") -> list[Finding]:
+    """Look for scopes that the user was asked for and did not grant."""
+    from pipeline.app import account  # noqa: PLC0415
+
+    async with account(settings) as connect:
+        tokens = await connect.connected()
+        missing = connect.missing(tokens) if tokens else []
+    if not missing:
+        return []
+    halts = not NEEDED_TO_RUN.isdisjoint(missing)
+    return [
+        Finding(
+            "FAULT" if halts else "note",
+            "missing scopes",
+            ", ".join(missing) + ": asked for and not granted",
+            "Add them to the app at Klaviyo, then: klaviyo-pipeline login; or take them "
+            "out of klaviyo.scopes.",
+            REFUSED if halts else 0,
+        )
+    ]
 
 
 def _clock(ahead: float) -> Finding:

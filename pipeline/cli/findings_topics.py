@@ -1,5 +1,6 @@
-"""What `check` says about each topic: partitions, retention, compaction, copies."""
+"""What `check` says about topics: partitions, retention, compaction, copies."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.findings import FAILED, Finding
@@ -8,7 +9,7 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
     from pipeline.kafka.admin import Topic
     from pipeline.settings import Settings
 
-__all__ = ["dead_letters", "profiles", "sources", "state"]
+__all__ = ["copies", "dead_letters", "profiles", "sources", "state"]
 
 HOUR: Final = 3_600_000  # ms
 DAYS: Final = 48  # hours, from where on days say more
@@ -61,18 +62,22 @@ def _source(name: str, topic: "Topic") -> Finding:
             f"An outage longer than that loses records: set retention.ms to {OUTAGE} or "
             "more.",
         )
-    return _copies(what, text, topic)
-
-
-def _copies(what: str, text: str, topic: "Topic") -> Finding:
-    if topic.replicas == 1:
-        return Finding(
-            "note",
-            what,
-            f"{text}; one copy: it goes with its broker",
-            "Raise its replication factor to 3 where the cluster has the brokers.",
-        )
     return Finding("ok", what, text)
+
+
+def copies(topics: "Iterable[Topic | None]") -> list[Finding]:
+    """Say which topics would go with a single broker."""
+    lone = [each.name for each in topics if each is not None and each.replicas == 1]
+    if not lone:
+        return []
+    return [
+        Finding(
+            "note",
+            "copies",
+            f"of {', '.join(lone)} there is one: it goes with its broker",
+            "Raise the replication factor to 3 where the cluster has the brokers.",
+        )
+    ]
 
 
 def state(topic: "Topic | None", settings: "Settings") -> Finding:
@@ -88,7 +93,7 @@ def state(topic: "Topic | None", settings: "Settings") -> Finding:
             "Set its cleanup.policy to compact.",
             FAILED,
         )
-    return _copies(f"topic {name}", f"written, {_partitions(topic)}", topic)
+    return Finding("ok", f"topic {name}", f"written, {_partitions(topic)}")
 
 
 def dead_letters(topic: "Topic | None", settings: "Settings") -> Finding:
@@ -112,7 +117,7 @@ def dead_letters(topic: "Topic | None", settings: "Settings") -> Finding:
             "the dead letter of an older record is gone at once",
             "Set its retention.ms to -1.",
         )
-    return _copies(f"topic {name}", text, topic)
+    return Finding("ok", f"topic {name}", text)
 
 
 def profiles(topic: "Topic | None", settings: "Settings") -> Finding:
@@ -120,7 +125,7 @@ def profiles(topic: "Topic | None", settings: "Settings") -> Finding:
     name = settings.topics.profiles
     if topic is None:
         return _missing(name, settings)
-    return _copies(f"topic {name}", f"written, {_partitions(topic)}", topic)
+    return Finding("ok", f"topic {name}", f"written, {_partitions(topic)}")
 
 
 def _missing(name: str, settings: "Settings") -> Finding:

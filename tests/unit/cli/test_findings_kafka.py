@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+import msgspec
 import pytest
 
 from pipeline import cli
@@ -204,7 +205,6 @@ async def test_a_backlog_is_said_in_time_at_this_quota(cluster: Cluster) -> None
     [
         (Topic("shop.orders", 2, 3_600_000, "delete", 3), "keeps records for 1 hour"),
         (Topic("shop.orders", 2, 7 * DAY, "compact", 3), "is compacted"),
-        (Topic("shop.orders", 2, 7 * DAY, "delete", 1), "one copy"),
     ],
 )
 async def test_a_source_that_may_lose_records_is_a_note(
@@ -217,6 +217,15 @@ async def test_a_source_that_may_lose_records_is_a_note(
     assert found.grade == "note"
     assert says in found.found
     assert found.do
+
+
+async def test_topics_with_a_single_copy_are_named_once(cluster: Cluster) -> None:
+    for name in ("shop.orders", STATE):
+        cluster.there[name] = msgspec.structs.replace(cluster.there[name], replicas=1)
+    findings = await look_at_kafka(Settings())
+    (found,) = [each for each in findings if each.grade == "note"]
+    assert found.found.startswith(f"of shop.orders, {STATE} there is one")
+    assert exit_code(findings) == 0
 
 
 async def test_a_state_topic_that_forgets_is_a_fault(cluster: Cluster) -> None:
