@@ -28,6 +28,7 @@ import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
+from pipeline.errors import PipelineError
 from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
@@ -47,8 +48,10 @@ from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.kafka.transactions import Transactions
 from pipeline.klaviyo.access import Access
+from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
-from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.client import Account, Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
@@ -56,7 +59,7 @@ from pipeline.klaviyo.limits import Ceiling, Limits
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
+from pipeline.klaviyo.session import Refused, Session
 from pipeline.klaviyo.share import Share
 from pipeline.klaviyo.tokens import Vault
 from pipeline.observe.health import Health
@@ -69,7 +72,6 @@ from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
-from schemas.commands import Command
 
 __all__ = [
     "App",
@@ -79,7 +81,9 @@ __all__ = [
     "forward",
     "planning",
     "run",
+    "same_account",
     "stop_on_signal",
+    "telling",
 ]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
@@ -103,10 +107,10 @@ class App:
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
         self.page: ConnectPage | None = None
-        self._state: State | None = None
+        self._states: tuple[State, ...] = ()
         if settings.uses_oauth:
-            self._state = _state(settings)
-            account = _account(settings, self._state)
+            self._states = state, belongs = _state(settings), _belongs(settings)
+            account = _account(settings, state, belongs)
             self.page = ConnectPage(account, self.health, SYSTEM)
         self.probes = Probes(
             settings.http,
@@ -143,8 +147,9 @@ class App:
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
-            if self.page is not None and self._state is not None:
-                stack.push_async_callback(self._state.close)
+            for state in self._states:
+                stack.push_async_callback(state.close)
+            if self.page is not None:
                 self.page.announce()
             if settings.topics.create:
                 await self._create_topics()
@@ -171,12 +176,8 @@ class App:
         client = await stack.enter_async_context(connect(settings, health, metrics))
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
-        await client.accounts()
-        sent = None
-        if settings.reverse.enabled:
-            sent = Sent(producer, settings.topics.state, settings.slug, SYSTEM)
-            telling = asyncio.create_task(sent.run())
-            stack.push_async_callback(_ended, telling)
+        await same_account(settings, await client.accounts())
+        sent = telling(settings, producer, client, health)
         ledger = Ledger(
             State(settings.kafka, settings.topics.state, f"{settings.slug}/jobs")
         )
@@ -200,7 +201,7 @@ class App:
             health,
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
-            accepted=sent.note if sent else None,
+            sent=sent,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -226,17 +227,16 @@ class App:
             buffer_records=settings.deliver.buffer_records,
             buffer_bytes=int(settings.deliver.buffer_bytes),
         )
-        return partial(flow.run, consumer, source)
+        running = partial(flow.run, consumer, source)
+        return partial(_beside, sent.run, running) if sent else running
 
     async def _reverse(self, stack: AsyncExitStack) -> "Direction":
         settings = self.settings
         leader = Leader(
             settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
         )
-        flow = await self._back(stack, leader)
-        membership = asyncio.create_task(leader.run())
-        stack.push_async_callback(_ended, membership)
-        return flow.run
+        flow = await self._back(stack, leader, alone=self._only == "reverse")
+        return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:
         """Fetch one profile from Klaviyo and publish it if it is news; say as what.
@@ -249,15 +249,19 @@ class App:
             leader = Leader(self.settings.kafka, "", self.settings.topics.state)
             return await (await self._back(stack, leader)).sync(who)
 
-    async def _back(self, stack: AsyncExitStack, turn: reverse.Turn) -> reverse.Flow:
+    async def _back(
+        self, stack: AsyncExitStack, turn: reverse.Turn, *, alone: bool = True
+    ) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
             connect(settings, health, metrics, reverse=True)
         )
+        if alone:  # else the forward direction looks: one call a second is allowed
+            await same_account(settings, await client.accounts())
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
             follower=Follower(settings.kafka, settings.topics.state),
-            view=View(),
+            view=View(settings.reverse.folder),
             profiles=settings.topics.profiles,
             state=settings.topics.state,
             slug=settings.slug,
@@ -340,16 +344,17 @@ async def account(settings: Settings) -> AsyncIterator[Connect]:
     `KafkaUnreachable`.
     """
     settings.require_oauth()
-    state = _state(settings)
+    state, belongs = _state(settings), _belongs(settings)
     try:
         if settings.topics.create:
             with suppress(TopicRefused):  # said when something is written
                 await Admin(settings.kafka).create_missing(
                     settings.topics.state, compact=True
                 )
-        yield _account(settings, state)
+        yield _account(settings, state, belongs)
     finally:
         await state.close()
+        await belongs.close()
 
 
 @asynccontextmanager
@@ -358,7 +363,9 @@ async def _credential(
 ) -> AsyncIterator[Credential]:
     """What we log in with: the private key, or the tokens of the account connected."""
     if not settings.uses_oauth:
-        yield ApiKey(settings.api_key().current_api_key)
+        yield ApiKey(
+            settings.api_key().current_api_key, partial(_wrong, settings, health)
+        )
         return
     state = _state(settings)
     try:
@@ -375,8 +382,50 @@ async def _credential(
         await state.close()
 
 
-def _account(settings: Settings, state: State) -> Connect:
-    return Connect(_oauth(settings), _vault(settings, state))
+async def _wrong(settings: Settings, health: Health) -> str:
+    """Say why the key in force may not be used: blank, or whose it is."""
+    chance = random.Random().random  # noqa: S311  jitter, not a secret
+    failures = 0
+    while True:
+        metrics = Metrics()
+        try:
+            async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
+                found = await client.probe()
+            await same_account(settings, found.account)
+            why = found.message if found.standing == "unreachable" else ""
+        except AnotherAccount as error:
+            return str(error)
+        except PipelineError as error:
+            why = str(error)
+        if not why:
+            health.back("klaviyo_account")
+            return ""  # if the key is refused, the call itself says so
+        failures += 1
+        health.away("klaviyo_account", f"it is not known whose the new key is: {why}")
+        await asyncio.sleep(backoff(failures, chance()))
+
+
+async def same_account(
+    settings: Settings, found: Account | Refused | None, *, replace: bool = False
+) -> None:
+    """Make sure that this is the account the subscription delivers to.
+
+    Raises `AnotherAccount`, and what reading and writing the state topic raises.
+    """
+    if isinstance(found, Account):
+        state = _belongs(settings)
+        try:
+            await Belongs(state).to(found.id, found.name or "", replace=replace)
+        finally:
+            await state.close()
+
+
+def _belongs(settings: Settings) -> State:
+    return State(settings.kafka, settings.topics.state, f"{settings.slug}/account")
+
+
+def _account(settings: Settings, state: State, belongs: State) -> Connect:
+    return Connect(_oauth(settings), _vault(settings, state), Belongs(belongs))
 
 
 def _state(settings: Settings) -> State:
@@ -413,6 +462,21 @@ def planning(
     return Planner(context(settings, backfill=backfill), settings.mapping, registry)
 
 
+def telling(
+    settings: Settings, producer: Producer, client: Client, health: Health
+) -> Sent | None:
+    """Build what tells the reverse direction of writes; None if nobody listens."""
+    if not settings.reverse.enabled:
+        return None
+    return Sent(
+        producer,
+        settings.topics.state,
+        settings.slug,
+        lambda: client.now() or SYSTEM.now(),
+        health,
+    )
+
+
 def forward(
     settings: Settings,
     client: Client,
@@ -421,18 +485,18 @@ def forward(
     health: Health,
     metrics: Metrics,
     imports: Imports | None = None,
-    accepted: Callable[[Command], None] | None = None,
+    sent: Sent | None = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
-    Without `imports` no profile goes by bulk. `accepted` is told what Klaviyo took.
+    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took.
     """
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict),
         imports=imports,
-        accepted=accepted,
+        sent=sent,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
         audit=Audit(
@@ -474,9 +538,20 @@ async def _together(directions: Collection[Direction], stop: asyncio.Event) -> N
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _beside(
+    endless: Callable[[], Awaitable[None]], run: Direction, stop: asyncio.Event
+) -> None:
+    """Run with what it needs beside it; a failure of either ends both."""
+    beside, running = asyncio.ensure_future(endless()), asyncio.ensure_future(run(stop))
+    try:
+        await asyncio.wait([beside, running], return_when=asyncio.FIRST_COMPLETED)
+        if beside.done():
+            beside.result()
+        await running
+    finally:
+        for task in (running, beside):
+            task.cancel()
+        await asyncio.gather(running, beside, return_exceptions=True)
 
 
 def run(settings: Settings, only: Only = None) -> None:

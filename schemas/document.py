@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.dead_letter import DeadLetterHeaders
-from schemas.profile_update import ProfileChange, ProfileChangeHeaders
+from schemas.profile_update import ProfileChanged, ProfileHeaders
 from schemas.registry import EVENT_TYPES
 
 __all__ = ["OUT", "asyncapi", "json_schema"]
@@ -17,8 +17,8 @@ __all__ = ["OUT", "asyncapi", "json_schema"]
 # What we write, by the setting that names its topic: the structs of its values, and of
 # its headers. A direction that writes something new is named here.
 OUT: Final[dict[str, tuple[tuple[type, ...], type | None]]] = {
-    "profiles": ((ProfileChange,), ProfileChangeHeaders),
     "dead_letters": ((), DeadLetterHeaders),
+    "profiles": ((ProfileChanged,), ProfileHeaders),
 }
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 

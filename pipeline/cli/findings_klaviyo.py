@@ -49,9 +49,9 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 rows.append(_scopes(await client.readable()))
         if settings.uses_oauth:  # after the look, which may have refreshed the token
             rows += await _granted(settings)
-        return rows
     except PipelineError as error:
         return [Finding.fault("klaviyo", error)]
+    return rows
 
 
 def _rows(found: "Findings", settings: "Settings") -> list[Finding]:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pipeline.app import context, forward
+from pipeline.app import context, forward, same_account, telling
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -227,7 +227,12 @@ class Job:
     ) -> Selected:
         """Carry the selected records of these spans through the flow, to their end."""
         settings, health = self._settings, self._health
-        flow = forward(settings, self._klaviyo, planner, letters, health, self._metrics)
+        sent = None
+        if self._dry is None:
+            sent = telling(settings, self._producer, self._klaviyo, health)
+        flow = forward(
+            settings, self._klaviyo, planner, letters, health, self._metrics, sent=sent
+        )
         reader = Selected(
             Ranges(self._kafka, health),
             ranges,
@@ -250,6 +255,7 @@ class Job:
         before = self._counts()
         stop = asyncio.Event()
         running = asyncio.create_task(flow.run(reader, source, stop))
+        tells = asyncio.create_task(sent.run()) if sent else None
         try:
             while not running.done():
                 counts = self._counts() - before
@@ -265,6 +271,9 @@ class Job:
         finally:
             running.cancel()
             await asyncio.wait({running})
+            if tells is not None:
+                tells.cancel()
+                await asyncio.wait({tells})
             self._add(reader, self._counts() - before, later=stage == "settling")
         if flow.checkpoint.settled():
             raise Halted(
@@ -297,6 +306,8 @@ class Job:
                 asking.cancel()
                 await asyncio.wait({asking})
             self._raise_halt()
+            if asking.done() and not asking.cancelled():
+                await same_account(self._settings, asking.result())
         served = self._klaviyo.served
         if self._context.backfill and served < BACKFILL_SINCE:
             raise SettingsError(
