@@ -432,6 +432,11 @@ class Deliver(Section):
     buffer_records: Count = Field(
         default=50_000, description="Records that may be in flight."
     )
+    backfill_after: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
+        default=None,
+        description="Events that happened more seconds ago are sent as history, for "
+        "which no flow fires; blank is none. Needs a revision from 2026-04-15 on.",
+    )
 
 
 class Deletes(Section):
