@@ -413,16 +413,22 @@ async def _wrong(settings: Settings, health: Health) -> str:
 
 
 async def same_account(
-    settings: Settings, found: Account | Refused | None, *, replace: bool = False
+    settings: Settings,
+    found: Account | Refused | None,
+    *,
+    replace: bool = False,
+    look_only: bool = False,
 ) -> None:
     """Make sure that this is the account the subscription delivers to.
 
-    Raises `AnotherAccount`, and what reading and writing the state topic raises.
+    The first one is remembered, unless `look_only`. Raises `AnotherAccount`, and what
+    reading and writing the state topic raises.
     """
     if isinstance(found, Account):
         state = _belongs(settings)
         try:
-            await Belongs(state).to(found.id, found.name or "", replace=replace)
+            ask = Belongs(state).check if look_only else Belongs(state).to
+            await ask(found.id, found.name or "", replace=replace)
         finally:
             await state.close()
 

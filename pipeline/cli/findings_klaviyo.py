@@ -46,6 +46,7 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 found = await client.probe()
             rows = _rows(found, settings)
             if found.standing == "ok":
+                rows += await _belongs(found, settings)
                 rows.append(_scopes(await client.readable()))
         if settings.uses_oauth:  # after the look, which may have refreshed the token
             rows += await _granted(settings)
@@ -81,6 +82,20 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
         f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
         "Make a key with these too if you use that; a key's scopes are fixed.",
     )
+
+
+async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
+    """Compare the account with the one that was delivered to before."""
+    from pipeline.app import same_account  # noqa: PLC0415
+    from pipeline.klaviyo.account import AnotherAccount  # noqa: PLC0415
+
+    try:
+        await same_account(settings, found.account, look_only=True)
+    except AnotherAccount as error:
+        return [Finding.fault("account", error)]
+    except PipelineError:
+        pass  # Kafka is looked at by itself
+    return []
 
 
 async def _granted(settings: "Settings") -> list[Finding]:

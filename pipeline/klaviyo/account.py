@@ -26,15 +26,18 @@ class Belongs:
         self._store = store
 
     async def to(self, account: str, name: str = "", *, replace: bool = False) -> None:
-        """Make sure that it is this one, or make it so.
+        """Make sure that it is this one; remember it if it is the first, or to replace.
 
-        The first account is remembered, `replace` remembers another. Raises
-        `AnotherAccount` and what the store raises.
+        Raises `AnotherAccount` and what the store raises.
         """
+        known = await self.check(account, name, replace=replace)
+        if known != account:
+            await self._store.put(_ID, account.encode())
+
+    async def check(self, account: str, name: str = "", *, replace: bool = False) -> str:
+        """Give the account known, blank if none is; raises as `to`."""
         known = (await self._store.load()).get(_ID, b"").decode()
-        if known == account:
-            return
-        if known and not replace:
+        if known and known != account and not replace:
             shown = f"{name} ({account})" if name else account
             raise AnotherAccount(
                 f"The credential is of account {shown}, but {known} is the one this "
@@ -42,4 +45,4 @@ class Belongs:
                 "other. Log in to the right account; or, if the other is meant: "
                 "klaviyo-pipeline login --replace (on the page: the tick)."
             )
-        await self._store.put(_ID, account.encode())
+        return known
