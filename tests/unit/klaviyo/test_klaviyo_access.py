@@ -390,6 +390,28 @@ async def test_removed_at_klaviyo_halts_and_a_login_ends_it_without_a_restart() 
 
 
 @virtual
+async def test_a_login_by_a_clock_far_behind_ends_the_halt_too() -> None:
+    class Behind(LoopClock):
+        def now(self) -> float:
+            return super().now() - 600
+
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        world.sandbox.oauth.uninstall()
+        sending = asyncio.create_task(replica.client.create_event(EVENT))
+        while "needs_authorisation" not in replica.reasons():
+            await asyncio.sleep(1)
+        await Vault(world.store, KEY, LoopClock(), lambda: 0.5).write(None)  # a logout
+        connect = world.connect()
+        connect._oauth._clock = Behind()
+        asked = connect.ask()
+        await connect.finish(asked, await decide(asked.url))
+        await sending
+        assert replica.reasons() == ""
+
+
+@virtual
 async def test_a_service_that_starts_before_the_first_login_waits_for_it() -> None:
     async with World() as world:
         replica = await world.replica()
