@@ -32,8 +32,8 @@ def run(
 
         if only == "reverse":
             raise SettingsError(
-                "--dry-run shows what would be sent to Klaviyo, and the reverse direction "
-                "sends nothing there: leave out --only reverse."
+                "--dry-run shows what would be sent to Klaviyo, and the reverse "
+                "direction sends nothing there: leave out --only reverse."
             )
         # Beside a running service: it joins no group and commits nothing.
         again(
