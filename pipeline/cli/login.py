@@ -104,6 +104,7 @@ async def _callback(
 ) -> str:
     """Send the user to Klaviyo; the URL they came back with."""
     import asyncio  # noqa: PLC0415
+    import threading  # noqa: PLC0415
 
     from pipeline.klaviyo.callback import Callback, is_local  # noqa: PLC0415
 
@@ -115,7 +116,8 @@ async def _callback(
     async with Callback(connect.redirect_url, asked) as callback:
         typer.echo(f"Open this in a browser and allow the access:\n\n{asked.url}\n")
         if browser:
-            await asyncio.to_thread(_open, asked.url)
+            # A browser may stay in front until its user closes it.
+            threading.Thread(target=_open, args=(asked.url,), daemon=True).start()
         try:
             async with asyncio.timeout(PATIENCE):
                 return await callback.came()
