@@ -59,6 +59,7 @@ from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.share import Share
 from pipeline.klaviyo.tokens import Vault
+from pipeline.klaviyo.trust import trust
 from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
@@ -327,6 +328,7 @@ async def connect(
             metrics=metrics,
             clock=SYSTEM,
             chance=chance,
+            trust=trust(settings.klaviyo.ssl_cafile),
         )
         async with session:
             yield Client(wrapped(session) if wrapped else session, limits)
@@ -397,7 +399,12 @@ def _oauth(settings: Settings) -> OAuth:
         scopes=klaviyo.scopes,
     )
     return OAuth(
-        registered, klaviyo.api_url, _agent(settings), klaviyo.api_revision, SYSTEM
+        registered,
+        klaviyo.api_url,
+        _agent(settings),
+        klaviyo.api_revision,
+        SYSTEM,
+        trust(klaviyo.ssl_cafile),
     )
 
 

@@ -30,6 +30,7 @@ from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
 from pipeline.klaviyo.quotas import QUOTAS
 from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
 from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.trust import SYSTEM, Trust
 from pipeline.klaviyo.wire import Answer, TooMuch, Wire
 from pipeline.observe.health import Halt, Health
 from pipeline.observe.metrics import Metrics
@@ -110,6 +111,7 @@ class Session:
         metrics: Metrics,
         clock: Clock,
         chance: Callable[[], float],
+        trust: Trust = SYSTEM,
     ) -> None:
         """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
         self.revision = revision
@@ -120,7 +122,7 @@ class Session:
         self._chance = chance
         self._health = health
         self._credential = credential
-        self._wire = Wire(api_url, agent, revision, connections)
+        self._wire = Wire(api_url, agent, revision, connections, trust)
         self._connections = asyncio.Semaphore(connections)
         self._halts = Halts(health, credential, clock)
         self._absence = Absence(health, clock)

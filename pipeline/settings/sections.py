@@ -123,6 +123,11 @@ class Klaviyo(Section):
     api_url: str = Field(
         default="https://a.klaviyo.com", description="Base URL of the API."
     )
+    ssl_cafile: str = Field(
+        default="",
+        description="File of the authorities to trust for api_url; blank is the "
+        "system's.",
+    )
     api_key: SecretStr = Field(
         default=SecretStr(""), description="Private key `pk_...` of the account."
     )
