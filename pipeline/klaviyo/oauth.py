@@ -307,8 +307,8 @@ class OAuth:
             if (reason := name_failure(error)) is None:
                 raise
             raise Unavailable(
-                f"Klaviyo does not answer at {self._base}{path} ({explain(reason)}). Check "
-                "klaviyo.api_url and the way to it (DNS, proxy, firewall)."
+                f"Klaviyo does not answer at {self._base}{path} ({explain(reason)}). "
+                "Check klaviyo.api_url and the way to it (DNS, proxy, firewall)."
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""Encrypted on both sides: Kafka by SCRAM over TLS, Klaviyo behind a proxy of the house."""
+"""Encrypted on both sides: Kafka by SCRAM over TLS, Klaviyo with an authority of ours."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
