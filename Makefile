@@ -56,6 +56,7 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
 	$(LOCK) -c requirements.lock --group build -o k8s/image/build.lock
 	$(LOCK) -c requirements.lock pyproject.toml -o k8s/image/run.lock
+	$(LOCK) -c requirements.lock --extra registry --extra tracing pyproject.toml -o k8s/image/extras.lock
 	$(LOCK) -c requirements.lock --extra demo pyproject.toml -o k8s/image/sandbox.lock
 
 .PHONY: clean

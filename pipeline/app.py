@@ -22,12 +22,13 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
+from pipeline.errors import SettingsError
 from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
@@ -72,6 +73,9 @@ from pipeline.settings import Settings
 from schemas import event as schema
 from schemas.commands import Command
 
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
+    from pipeline.observe.tracing import Tracing
+
 __all__ = [
     "App",
     "account",
@@ -103,6 +107,7 @@ class App:
         self._only = only
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
+        self.tracing = _tracing(settings)
         self.page: ConnectPage | None = None
         self._state: State | None = None
         if settings.uses_oauth:
@@ -144,6 +149,8 @@ class App:
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
+            if self.tracing is not None:
+                stack.push_async_callback(self.tracing.close)
             if self.page is not None and self._state is not None:
                 stack.push_async_callback(self._state.close)
                 self.page.announce()
@@ -169,7 +176,9 @@ class App:
         producer = Producer(settings=settings.kafka)
         await producer.start()
         stack.push_async_callback(producer.stop)
-        client = await stack.enter_async_context(connect(settings, health, metrics))
+        client = await stack.enter_async_context(
+            connect(settings, health, metrics, tracing=self.tracing)
+        )
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
         await client.accounts()
@@ -202,6 +211,7 @@ class App:
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
             accepted=sent.note if sent else None,
+            tracing=self.tracing,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -253,7 +263,7 @@ class App:
     async def _back(self, stack: AsyncExitStack, turn: reverse.Turn) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
-            connect(settings, health, metrics, reverse=True)
+            connect(settings, health, metrics, reverse=True, tracing=self.tracing)
         )
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
@@ -296,6 +306,7 @@ async def connect(
     wrapped: Callable[[Session], Session] | None = None,
     *,
     reverse: bool = False,
+    tracing: "Tracing | None" = None,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
 
@@ -329,6 +340,7 @@ async def connect(
             clock=SYSTEM,
             chance=chance,
             trust=trust(settings.klaviyo.ssl_cafile),
+            tracing=tracing,
         )
         async with session:
             yield Client(wrapped(session) if wrapped else session, limits)
@@ -429,6 +441,7 @@ def forward(
     metrics: Metrics,
     imports: Imports | None = None,
     accepted: Callable[[Command], None] | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
@@ -453,7 +466,21 @@ def forward(
         health=health,
         metrics=metrics,
         clock=SYSTEM,
+        tracing=tracing,
     )
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    if not settings.tracing.enabled:
+        return None
+    try:
+        from pipeline.observe.tracing import Tracing  # noqa: PLC0415  an extra, and off
+    except ImportError:
+        raise SettingsError(
+            "tracing.enabled is true, but the libraries for it are not installed: "
+            "pip install 'klaviyo-pipeline[tracing]', or leave the setting false."
+        ) from None
+    return Tracing()
 
 
 def context(settings: Settings, *, backfill: bool = False) -> schema.Context:

@@ -3,7 +3,7 @@
     retry   until Klaviyo has said yes or no; outages, 429 and a refused credential are
             waited out for ever (contract G5), visibly: metrics, /readyz, halts
     limit   a permit of the operation's family, a connection; the headers go back
-    metrics duration, status
+    metrics duration, status; a span, if tracing is on
     auth    the Authorization header in force for this attempt
     wire    bytes out, bytes in, and what the answer means
 
@@ -15,7 +15,7 @@ the attempt's 30 s; and they see a ClientRequest, which knows no operation.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import msgspec
 from prometheus_client import Counter, Histogram
@@ -34,6 +34,9 @@ from pipeline.klaviyo.trust import SYSTEM, Trust
 from pipeline.klaviyo.wire import Answer, TooMuch, Wire
 from pipeline.observe.health import Halt, Health
 from pipeline.observe.metrics import Metrics
+
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
+    from pipeline.observe.tracing import Tracing
 
 __all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session"]
 
@@ -112,6 +115,7 @@ class Session:
         clock: Clock,
         chance: Callable[[], float],
         trust: Trust = SYSTEM,
+        tracing: "Tracing | None" = None,
     ) -> None:
         """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
         self.revision = revision
@@ -129,9 +133,10 @@ class Session:
         self._waited: dict[str, float] = {}
         self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
         self._families: dict[str, Family] = {}
-        self._measured = _measured(
-            _authorised(credential, _judged(self._wire, revision)), metrics, clock
-        )
+        step = _authorised(credential, _judged(self._wire, revision))
+        if tracing is not None:
+            step = _traced(step, tracing)
+        self._measured = _measured(step, metrics, clock)
 
     async def __aenter__(self) -> Self:
         self._wire.open()
@@ -351,6 +356,21 @@ def _measured(step: Step, metrics: Metrics, clock: Clock) -> Step:
         return attempt
 
     return measured
+
+
+# -- tracing -----------------------------------------------------------------------
+
+
+def _traced(step: Step, tracing: "Tracing") -> Step:
+    """A span for each attempt."""
+
+    async def traced(call: Call) -> Attempt:
+        with tracing.request(call.operation, call.method, call.attempts) as ended:
+            attempt = await step(call)
+            ended(attempt.answer.status if attempt.answer else 0, attempt.reason)
+            return attempt
+
+    return traced
 
 
 # -- auth --------------------------------------------------------------------------

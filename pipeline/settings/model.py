@@ -37,6 +37,7 @@ from pipeline.settings.sections import (
     Subscription,
     Throttle,
     Topics,
+    Tracing,
 )
 from schemas.mapping import NO_MAPPINGS, Mappings
 
@@ -74,6 +75,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     secrets: Sealing = Sealing()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value
 
     _secrets_dir: Path | None = PrivateAttr(default=None)  # where the key may change

@@ -56,6 +56,7 @@ __all__ = [
     "Subscription",
     "Throttle",
     "Topics",
+    "Tracing",
 ]
 
 DEFAULT_REVISION: Final = "2023-10-15"  # what a blank klaviyo.api_revision stands for
@@ -530,6 +531,16 @@ class Sealing(Section):
         default=SecretStr(""),
         description="Fernet key that seals stored tokens, needed with OAuth; to change "
         "it, put the new one before the old one with a comma between them.",
+    )
+
+
+class Tracing(Section):
+    """Spans, by OpenTelemetry."""
+
+    enabled: bool = Field(
+        default=False,
+        description="True sends a span for each request to Klaviyo; needs the extra "
+        "`tracing`, and OpenTelemetry's own variables say where to.",
     )
 
 
