@@ -267,7 +267,7 @@ class App:
         )
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
-            follower=Follower(settings.kafka, settings.topics.state),
+            follower=Follower(settings.kafka, settings.topics.state, f"{settings.slug}/"),
             view=View(),
             profiles=settings.topics.profiles,
             state=settings.topics.state,

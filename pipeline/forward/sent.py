@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from pipeline.clock import Clock
+from pipeline.kafka.format import STAMP
 from pipeline.kafka.producer import Producer, TooLarge, Unwritable
 from schemas import profile_update
 from schemas.commands import Command
@@ -71,7 +72,7 @@ class Sent:
         key = (self._prefix + name).encode()
         while True:
             try:
-                await self._producer.send(self._topic, key, value, ())
+                await self._producer.send(self._topic, key, value, STAMP)
             except Unwritable:
                 await asyncio.sleep(AGAIN)
             except TooLarge:

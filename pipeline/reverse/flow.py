@@ -160,7 +160,8 @@ class Flow:
     async def _begin(self) -> None:
         now = await self._poller.now()
         since = self._settings.since(now)
-        self._cursor = decode(self._publisher.stored, now, self._settings.start, since)
+        stored, lost = self._publisher.stored, self._publisher.lost
+        self._cursor = decode(stored, now, self._settings.start, since, lost=lost)
         self._sweep, self._resume = 0, None
 
     def _going(self, stop: asyncio.Event) -> bool:

@@ -102,9 +102,12 @@ class View:
         db.execute("COMMIT")
 
     def get(self, who: str) -> Known | None:
-        """Return a profile; None for one never seen, or one that is gone."""
+        """Return a profile; None for one never seen, gone, or kept unreadably."""
         found = self._one("SELECT value FROM profile WHERE id = ?", who)
-        return None if found is None else _KNOWN.decode(found)
+        try:
+            return None if found is None else _KNOWN.decode(found)
+        except msgspec.DecodeError:  # it will be published, and kept, anew
+            return None
 
     def mark(self, ids: Iterable[str], sweep: int) -> None:
         """Note that the sweep has seen these."""
@@ -136,7 +139,10 @@ class View:
             if value is None:
                 db.execute("DELETE FROM sent WHERE name = ?", (name,))
                 continue
-            write = _SENT.decode(value)
+            try:
+                write = _SENT.decode(value)
+            except msgspec.DecodeError:
+                continue  # it comes back as a change: no harm
             writes = dict(self._writes(name))
             for path, content in write.content.items():
                 writes[path] = (write.at, content)

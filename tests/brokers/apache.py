@@ -214,6 +214,16 @@ class Apache:
         for future in admin.create_topics(new).values():
             future.result(20)
 
+    def lose(self, *topics: str, group: str = "") -> None:
+        """Delete topics, or a group with its offsets, as nobody should."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        for future in admin.delete_topics([*topics]).values() if topics else ():
+            future.result(20)
+        while {*topics} & admin.list_topics(timeout=10).topics.keys():
+            time.sleep(0.05)
+        for future in admin.delete_consumer_groups([group]).values() if group else ():
+            future.result(20)
+
     def _await(self) -> None:
         deadline = time.monotonic() + UP
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})

@@ -13,6 +13,7 @@ from tests.brokers.apache import PASSWORD, USER, Apache
 from tests.flow.cli import call
 from tests.flow.commands import Command, oauth_environ
 from tests.flow.rig import Rig, until
+from tests.flow.test_dead_letters import headers
 
 KEY = "pk_canary0000000000000000000000000001"
 SECRET = "canary-client-secret"
@@ -157,9 +158,9 @@ async def test_customers_and_secrets_stay_inside(
     seen["log"] = service.output
     for letter in letters:
         seen[f"letter {letter.offset()}"] = str(letter.headers())
-    reasons = {dict(letter.headers())["klaviyo.reason"] for letter in letters}
-    assert {b"malformed", b"schema", b"no_identifier", b"mapping_failed"} < reasons
-    assert {b"refused", b"identity_conflict"} < reasons
+    reasons = {headers(letter)["klaviyo.reason"] for letter in letters}
+    assert {"malformed", "schema", "no_identifier", "mapping_failed"} < reasons
+    assert {"refused", "identity_conflict"} < reasons
     shown = f"dead-letters show 0:{letters[0].offset()}"
     commands = ("check", "status", "dead-letters list --each", shown)
     calls = (call(rig, *command.split(), **settings) for command in commands)
