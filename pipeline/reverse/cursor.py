@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 
 __all__ = ["Cursor", "CursorLost", "decode", "encode", "stamp"]
 
-_AHEAD = 3600  # s; Klaviyo's servers do not differ that much
+_AHEAD = 300  # s; Klaviyo's servers do not differ that much
 
 
 class CursorLost(PipelineError):
@@ -58,14 +58,15 @@ def decode(
         raise CursorLost(
             "The state topic has no cursor, though the topic for profiles was written "
             "to: the state topic was lost, or subscription.name or topics.state is "
-            "another than before. Say once from when on changes are to be published, those from "
-            f"then on that were published before included: {_command(now)}"
+            "another than before. Say once from when on changes are to be published, "
+            f"those since then that were published before included: {_command(now)}"
         )
     if value is None:
         return Cursor(since, since, since)
     try:
         found = _CURSOR.decode(value)
-        wrong = "" if max(found.updated, found.suppressed) <= now + _AHEAD else "newer"
+        newest = max(found.updated, found.suppressed, found.swept)
+        wrong = "" if newest <= now + _AHEAD else "newer"
     except msgspec.MsgspecError:
         found, wrong = None, "corrupt"
     if found is not None and not wrong:

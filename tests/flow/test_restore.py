@@ -4,7 +4,6 @@ import asyncio
 from typing import Any
 
 import pytest
-
 from confluent_kafka import Producer
 
 from pipeline.demo.shop import Shop

@@ -147,7 +147,7 @@ async def test_what_the_next_release_wrote_is_read_and_later_ones_are_refused(
     writer = Writer({"bootstrap.servers": bootstrap})
 
     def write(prefix: str, number: bytes) -> None:
-        header = [("format", number)]
+        header: list[tuple[str, str | bytes | None]] = [("format", number)]
         writer.produce(state._topic, b"{}", f"{prefix}/{number!r}", headers=header)
         assert writer.flush(10) == 0
 
