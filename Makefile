@@ -42,6 +42,10 @@ check: install ## what CI asks beside the tests: style, types, imports, dead cod
 	$(BIN)/vulture
 	$(BIN)/python -m pytest -q tests/unit/test_readme.py
 
+.PHONY: audit
+audit: ## known vulnerabilities of the locked packages, where a service can be asked
+	.ci/audit
+
 .PHONY: format
 format: install ## put the code in form
 	$(BIN)/ruff check --fix .
