@@ -71,6 +71,7 @@ from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
+from schemas.klaviyo import BACKFILL_SINCE
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.observe.tracing import Tracing
@@ -82,6 +83,7 @@ __all__ = [
     "context",
     "forward",
     "planning",
+    "require_history",
     "run",
     "stop_on_signal",
     "telling",
@@ -182,6 +184,7 @@ class App:
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
         await client.accounts()
+        require_history(context(settings), client.served)
         sent = telling(settings, producer, client, health)
         ledger = Ledger(
             State(settings.kafka, settings.topics.state, f"{settings.slug}/jobs")
@@ -302,11 +305,13 @@ async def connect(
     *,
     reverse: bool = False,
     tracing: "Tracing | None" = None,
+    spare: bool = False,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
 
     `wrapped` may put something of its own between the client and the session. Each
-    direction has its own: the poller spends from other limits than the writes.
+    direction has its own: the poller spends from other limits than the writes. `spare`
+    takes only the quota that a running service leaves.
     """
     throttle = settings.throttle
     calls, seconds = (
@@ -316,7 +321,9 @@ async def connect(
     )
     ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
-    limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
+    limits = Limits(
+        SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling, spare=spare
+    )
     async with _credential(settings, health, metrics) as credential:
         session = Session(
             api_url=settings.klaviyo.api_url,
@@ -500,6 +507,22 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
         backfill=backfill,
+        backfill_after=settings.deliver.backfill_after,
+    )
+
+
+def require_history(context: schema.Context, served: str) -> None:
+    """Make sure that events can be marked as history, where that is asked for.
+
+    Raises `SettingsError` for a revision without it: there flows would mail customers.
+    """
+    if served >= BACKFILL_SINCE or not (context.backfill or context.backfill_after):
+        return
+    asked = "a backfill" if context.backfill else "deliver.backfill_after"
+    raise SettingsError(
+        f"Klaviyo serves revision {served}, in which events cannot be marked as "
+        "history: its flows would send messages to customers. Set "
+        f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for {asked}."
     )
 
 

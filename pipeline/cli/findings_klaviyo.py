@@ -59,6 +59,7 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
     looked = [_credential(found, settings)]
     if found.served is not None and found.standing != "revision_retired":
         looked.append(_revision(found, settings))
+        looked += _history(found, settings)
     if found.standing == "ok":
         looked.append(_quota(found, settings))
     if found.ahead is not None:
@@ -185,6 +186,17 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
         f"{served}, {found.stage}, {_LEFT[found.milestone]} until {found.retires}",
         "Set klaviyo.api_revision to a newer one before that day.",
     )
+
+
+def _history(found: "Findings", settings: "Settings") -> list[Finding]:
+    from pipeline.app import context, require_history  # noqa: PLC0415
+
+    try:
+        require_history(context(settings), found.served or found.asked)
+    except PipelineError as error:
+        cure = "Or leave deliver.backfill_after blank."
+        return [Finding("FAULT", "backfill", str(error), cure, error.exit_code)]
+    return []
 
 
 def _quota(found: "Findings", settings: "Settings") -> Finding:

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pipeline.app import context, forward, telling
+from pipeline.app import context, forward, require_history, telling
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -39,7 +39,6 @@ from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.settings import Settings
-from schemas.klaviyo import BACKFILL_SINCE
 
 __all__ = ["Job"]
 
@@ -306,13 +305,7 @@ class Job:
                 asking.cancel()
                 await asyncio.wait({asking})
             self._raise_halt()
-        served = self._klaviyo.served
-        if self._context.backfill and served < BACKFILL_SINCE:
-            raise SettingsError(
-                f"Klaviyo serves revision {served}, in which events cannot be marked as "
-                "history: its flows would send messages to customers. Set "
-                f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for a backfill."
-            )
+        require_history(self._context, self._klaviyo.served)
 
     def _raise_halt(self) -> None:
         for reason, message in self._health.halts.items():

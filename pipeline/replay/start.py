@@ -48,7 +48,13 @@ async def opened(
             await producer.start()
             stack.push_async_callback(producer.stop)
         klaviyo = await stack.enter_async_context(
-            connect(settings, health, metrics, None if dry is None else _dried(dry))
+            connect(
+                settings,
+                health,
+                metrics,
+                None if dry is None else _dried(dry),
+                spare=True,
+            )
         )
         registry: SchemaRegistry | None = None
         if settings.schema_registry.url:

@@ -348,6 +348,17 @@ class SchemaRegistry(Section):
         description="Schema Registry for values in Confluent's wire format; needs the "
         "extra `registry`.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError("must be a URL that starts with https:// or http://")
+        if "@" in parts.netloc:  # it is shown, unlike a secret
+            raise ValueError("must have no login in it: set username and password")
+        return value
+
     username: str = Field(default="", description="User of its login, if any.")
     password: SecretStr = Field(
         default=SecretStr(""), description="Password of that login."
@@ -437,6 +448,11 @@ class Deliver(Section):
     )
     buffer_records: Count = Field(
         default=50_000, description="Records that may be in flight."
+    )
+    backfill_after: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
+        default=None,
+        description="Events that happened more seconds ago are sent as history, for "
+        "which no flow fires; blank is none. Needs a revision from 2026-04-15 on.",
     )
 
 

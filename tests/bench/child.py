@@ -14,10 +14,23 @@ import msgspec
 
 from tests.flow.service import free_port
 
-__all__ = ["Child", "Sink", "bare", "limit", "pipeline"]
+__all__ = ["Child", "Sink", "bare", "cpu", "limit", "pipeline", "rss"]
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the CPU times in /proc, a second
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
+
+
+def cpu(process: int) -> float:
+    """CPU seconds of a process so far, all threads."""
+    stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def rss(process: int) -> int:
+    """Bytes of memory a process holds now."""
+    statm = Path(f"/proc/{process}/statm").read_text(encoding="utf-8")
+    return int(statm.split()[1]) * _PAGE
 
 
 class Child:
@@ -61,14 +74,11 @@ class Child:
 
     def cpu(self) -> float:
         """CPU seconds so far, all threads."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        return cpu(self._process.pid)
 
     def rss(self) -> int:
         """Bytes of memory it holds now."""
-        statm = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="utf-8")
-        return int(statm.split()[1]) * _PAGE
+        return rss(self._process.pid)
 
     def peak(self) -> int:
         """Bytes of memory it ever held."""

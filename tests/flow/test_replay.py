@@ -5,6 +5,7 @@ import json
 import os
 import random
 import signal
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -64,8 +65,9 @@ def named(number: int, who: str = "C-1") -> Made:
     return Made("shop.customers", who.encode(), json.dumps(value).encode())
 
 
-def order(name: str, who: str = "C-1") -> Made:
-    value = {"type": "order.placed", "order": {"id": name, "customer": {"id": who}}}
+def order(name: str, who: str = "C-1", **more: Any) -> Made:
+    content = {"id": name, "customer": {"id": who}}
+    value = {"type": "order.placed", "order": content, **more}
     return Made("shop.orders", who.encode(), json.dumps(value).encode())
 
 
@@ -214,6 +216,25 @@ async def test_a_backfill_marks_events_and_is_refused_where_they_cannot_be(
     assert not rig.events()
     assert (await call(rig, *arguments)).code == 0
     assert [event.backfill for event in rig.sandbox.state.events] == [True, True]
+
+
+@pytest.mark.timeout(60)
+async def test_old_events_are_marked_by_themselves_where_the_rule_is_set(
+    rig: Rig,
+) -> None:
+    now = datetime.now(UTC).isoformat()
+    await rig.send([order("O-1", occurred_at="2020-01-01T00:00:00Z")])
+    await rig.send([order("O-2", occurred_at=now)])
+    rule = {"deliver__backfill_after": "86400"}
+    async with rig.service(**rule, klaviyo__api_revision="2026-01-15") as service:
+        assert await service.wait() == 2
+        assert "2026-04-15 or newer for deliver.backfill_after" in service.output
+    assert not rig.events()
+    async with rig.service(**rule) as service:
+        await rig.drained()
+        assert await service.terminate() == 0
+    found = {event.unique_id: event.backfill for event in rig.sandbox.state.events}
+    assert found == {"O-1": True, "O-2": False}
 
 
 @pytest.mark.timeout(60)

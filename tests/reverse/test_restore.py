@@ -18,6 +18,10 @@ async def test_a_lost_cursor_is_not_taken_for_a_first_start(
     back.make("ada")
     async with back.service() as service:
         await back.wait(1)
+        await until(lambda: '"polling"' in service.output, what="polls")
+        for moved in ("published_total", "cursor_timestamp", "last_success_timestamp"):
+            name = f"reverse_{moved}" + ("_seconds" if "stamp" in moved else "")
+            assert await service.metric(name) > 0
         assert await service.terminate() == 0
     await asyncio.to_thread(kafka.lose, back.state)
     await asyncio.sleep(1.1)  # Klaviyo's times have whole seconds
