@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.cli.findings import Finding, exit_code
-from pipeline.cli.findings_klaviyo import _clock, _rows, look_at_klaviyo
+from pipeline.cli.findings_klaviyo import _clock, _readable_by_all, _rows, look_at_klaviyo
 from pipeline.klaviyo.client import Findings, Standing
 from pipeline.sandbox import Sandbox
 from pipeline.settings import Deliver, Klaviyo, Settings, Throttle
@@ -195,3 +195,15 @@ def test_a_revision_near_its_end_is_a_note_that_says_how_near(
     assert revision.grade == "note"
     assert f"less than {said} more, until 2027-04-15" in revision.found
     assert "newer" in revision.do
+
+
+@pytest.mark.parametrize(
+    ("url", "noted"),
+    [
+        ("https://a.klaviyo.com", False),
+        ("http://127.0.0.1:8090", False),
+        ("http://a.klaviyo.com", True),
+    ],
+)
+def test_a_way_that_all_can_read_is_noted(url: str, *, noted: bool) -> None:
+    assert bool(_readable_by_all(url)) == noted
