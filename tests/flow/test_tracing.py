@@ -80,7 +80,7 @@ def write(rig: Rig) -> None:
     rig.sent += 1
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_a_request_is_linked_to_its_records(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +108,7 @@ async def test_a_request_is_linked_to_its_records(
     assert b"planted" not in collector.raw
 
 
-@pytest.mark.timeout(60)
+@pytest.mark.timeout(120)
 async def test_without_a_collector_everything_goes_on(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
