@@ -70,7 +70,6 @@ from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
-from schemas.commands import Command
 from schemas.klaviyo import BACKFILL_SINCE
 
 __all__ = [
@@ -83,6 +82,7 @@ __all__ = [
     "require_history",
     "run",
     "stop_on_signal",
+    "telling",
 ]
 
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
@@ -176,11 +176,7 @@ class App:
         # is read, and the answer says which revision's bodies to speak.
         await client.accounts()
         require_history(context(settings), client.served)
-        sent = None
-        if settings.reverse.enabled:
-            sent = Sent(producer, settings.topics.state, settings.slug, SYSTEM)
-            telling = asyncio.create_task(sent.run())
-            stack.push_async_callback(_ended, telling)
+        sent = telling(settings, producer, client, health)
         ledger = Ledger(
             State(settings.kafka, settings.topics.state, f"{settings.slug}/jobs")
         )
@@ -204,7 +200,7 @@ class App:
             health,
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
-            accepted=sent.note if sent else None,
+            sent=sent,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -230,7 +226,8 @@ class App:
             buffer_records=settings.deliver.buffer_records,
             buffer_bytes=int(settings.deliver.buffer_bytes),
         )
-        return partial(flow.run, consumer, source)
+        running = partial(flow.run, consumer, source)
+        return partial(_beside, sent.run, running) if sent else running
 
     async def _reverse(self, stack: AsyncExitStack) -> "Direction":
         settings = self.settings
@@ -238,9 +235,7 @@ class App:
             settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
         )
         flow = await self._back(stack, leader)
-        membership = asyncio.create_task(leader.run())
-        stack.push_async_callback(_ended, membership)
-        return flow.run
+        return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:
         """Fetch one profile from Klaviyo and publish it if it is news; say as what.
@@ -261,7 +256,7 @@ class App:
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
             follower=Follower(settings.kafka, settings.topics.state),
-            view=View(),
+            view=View(settings.reverse.folder),
             profiles=settings.topics.profiles,
             state=settings.topics.state,
             slug=settings.slug,
@@ -421,6 +416,21 @@ def planning(
     return Planner(context(settings, backfill=backfill), settings.mapping, registry)
 
 
+def telling(
+    settings: Settings, producer: Producer, client: Client, health: Health
+) -> Sent | None:
+    """Build what tells the reverse direction of writes; None if nobody listens."""
+    if not settings.reverse.enabled:
+        return None
+    return Sent(
+        producer,
+        settings.topics.state,
+        settings.slug,
+        lambda: client.now() or SYSTEM.now(),
+        health,
+    )
+
+
 def forward(
     settings: Settings,
     client: Client,
@@ -429,18 +439,18 @@ def forward(
     health: Health,
     metrics: Metrics,
     imports: Imports | None = None,
-    accepted: Callable[[Command], None] | None = None,
+    sent: Sent | None = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
-    Without `imports` no profile goes by bulk. `accepted` is told what Klaviyo took.
+    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took.
     """
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict),
         imports=imports,
-        accepted=accepted,
+        sent=sent,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
         audit=Audit(
@@ -498,9 +508,20 @@ async def _together(directions: Collection[Direction], stop: asyncio.Event) -> N
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _beside(
+    endless: Callable[[], Awaitable[None]], run: Direction, stop: asyncio.Event
+) -> None:
+    """Run with what it needs beside it; a failure of either ends both."""
+    beside, running = asyncio.ensure_future(endless()), asyncio.ensure_future(run(stop))
+    try:
+        await asyncio.wait([beside, running], return_when=asyncio.FIRST_COMPLETED)
+        if beside.done():
+            beside.result()
+        await running
+    finally:
+        for task in (running, beside):
+            task.cancel()
+        await asyncio.gather(running, beside, return_exceptions=True)
 
 
 def run(settings: Settings, only: Only = None) -> None:

@@ -356,10 +356,10 @@ class Client:
     async def profiles(self, path: str) -> listing.Page | Refused:
         """Return a page of profiles; `path` is of `listing.query` or the page before.
 
-        Raises `listing.ForeignLink`.
+        Raises `listing.ForeignLink`, and `TooMuch` when a smaller page may do.
         """
         answer = await self._session.send(
-            Call("get_profiles", "GET", path, _OK, proof=listing.PROOF)
+            Call("get_profiles", "GET", path, _OK, proof=listing.PROOF, divisible=True)
         )
         if isinstance(answer, Refused):
             return answer

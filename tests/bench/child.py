@@ -41,14 +41,17 @@ class Child:
         *command: str,
         environ: Mapping[str, str] | None = None,
         endless: bool = True,
+        log: bool = False,
     ) -> None:
+        """`endless`: it ends when asked; `log`: its lines are those of its log."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PIPELINE_")}
+        other = None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL
         self._process = subprocess.Popen(
             [sys.executable, *command],
             env=inherited | dict(environ or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if log else other,
         )
         self._name = " ".join(command)
         self._endless = endless
@@ -76,6 +79,12 @@ class Child:
     def rss(self) -> int:
         """Bytes of memory it holds now."""
         return rss(self._process.pid)
+
+    def peak(self) -> int:
+        """Bytes of memory it ever held."""
+        path = Path(f"/proc/{self._process.pid}/status")
+        (line,) = (x for x in path.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
 
     def finish(self) -> float:
         """Let it end, asked as Kubernetes does if it would not by itself.
