@@ -119,28 +119,30 @@ async def test_kills_in_every_phase_of_a_job(
 ) -> None:
     """A job of a dead process never overwrites what its successor sends.
 
-    A job works for longer than it takes to notice that its process is dead, and half of
-    them start a second before their process learns their ids.
+    A job works for longer than it takes to notice that its process is dead. Every other
+    process dies before it has learnt the id of its job.
     """
     rig.set(import_queued=0.5, import_processing=9.0)
-    match = {"method": "POST", "path": JOBS.partition(" ")[2], "probability": 0.5}
-    rig.fault({"match": match, "action": {"kind": "drip", "seconds": 1.0}})
+    match = {"method": "POST", "path": JOBS.partition(" ")[2]}
+    slow = {"match": match, "action": {"kind": "drip", "seconds": 3.0}}
     chance = random.Random(5)
     imports = rig.sandbox.state.imports
     service = rig.service()
 
-    async def killed(turn: int, least: float) -> None:
+    async def killed(turn: int, least: float, most: float) -> None:
         await rig.send(update(n, first_name=f"T{turn}") for n in range(1500))
         started = len(imports)
         await service.start()
         await until(lambda: len(imports) > started, what="a job")
-        await asyncio.sleep(chance.uniform(least, 2.0))
+        await asyncio.sleep(chance.uniform(least, most))
         await service.kill()
 
-    for turn in range(KILLS):
-        await killed(turn, 0.0)
-    rig.fault()
-    await killed(KILLS, 1.0)  # its id is noted, and nothing newer follows
+    for turn in range(0, KILLS, 2):
+        rig.fault(slow)
+        await killed(turn, 0.0, 1.5)
+        rig.fault()
+        await killed(turn + 1, 0.0, 1.5)
+    await killed(KILLS, 1.0, 1.5)  # its id is noted, and nothing newer follows
     sent = rig.accepted
     async with service:
         await rig.drained(within=120)
