@@ -6,7 +6,7 @@ end write each of them once for every try of the caller.
 """
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, Final
 
 from aiokafka import AIOKafkaProducer
@@ -128,24 +128,9 @@ class Producer:
             timestamp_ms = None  # Kafka's word for a record without a time
         # A list: a tuple, as records carry, makes instrumented clients fail.
         record = {"key": key, "value": value, "headers": list(headers)}
-        await self._send(topic, [record], timestamp_ms)
-
-    async def send_all(
-        self, topic: str, records: Iterable[tuple[bytes, bytes | None]]
-    ) -> None:
-        """Return when all of these keys and values are written, in this order.
-
-        For many at a time it costs a third of as many calls of `send`. Raises what that
-        raises; then any of them may have been written all the same.
-        """
-        await self._send(topic, [{"key": key, "value": value} for key, value in records])
-
-    async def _send(
-        self, topic: str, records: list[dict[str, Any]], timestamp_ms: int | None = None
-    ) -> None:
         try:
             async with asyncio.timeout(SEND_LIMIT):
-                while not await self._try(topic, records, timestamp_ms):
+                while not await self._try(topic, record, timestamp_ms):
                     timestamp_ms = None
         except TimeoutError:
             raise Unwritable(
@@ -153,14 +138,14 @@ class Producer:
             ) from None
 
     async def _try(
-        self, topic: str, records: list[dict[str, Any]], timestamp_ms: int | None
+        self, topic: str, record: dict[str, Any], timestamp_ms: int | None
     ) -> bool:
-        """Write them once; false if the topic does not take their time."""
+        """Write it once; false if the topic does not take its time."""
         client = await self._connected()
         try:
-            await self._write(client, topic, records, timestamp_ms)
+            await self._write(client, topic, record | {"timestamp_ms": timestamp_ms})
         except _Dropped:
-            return await self._try(topic, records, timestamp_ms)
+            return await self._try(topic, record, timestamp_ms)
         except TopicAuthorizationFailedError:
             raise Unwritable(f"{topic} may not be written: grant WRITE") from None
         except KafkaError as error:
@@ -176,25 +161,15 @@ class Producer:
                     raise Unwritable(f"{topic} cannot be written: {error!r}") from None
         return True
 
-    async def _write(
-        self,
-        client: _Client,
-        topic: str,
-        records: list[dict[str, Any]],
-        timestamp_ms: int | None,
-    ) -> None:
-        each: list[asyncio.Future[Any]] = []
+    async def _write(self, client: _Client, topic: str, record: dict[str, Any]) -> None:
         try:
-            try:
-                async with asyncio.timeout(TOPIC_LIMIT):
-                    for record in records:
-                        more = {**record, "timestamp_ms": timestamp_ms}
-                        each += (await client.aiokafka.send(topic, **more),)
-            except (TimeoutError, UnknownTopicOrPartitionError):
-                raise Unwritable(
-                    f"{topic} cannot be written: it does not exist, or no broker answers"
-                ) from None
-            written: asyncio.Future[Any] = asyncio.gather(*each)
+            async with asyncio.timeout(TOPIC_LIMIT):
+                written: asyncio.Future[Any] = await client.aiokafka.send(topic, **record)
+        except (TimeoutError, UnknownTopicOrPartitionError):
+            raise Unwritable(
+                f"{topic} cannot be written: it does not exist, or no broker answers"
+            ) from None
+        try:
             await asyncio.wait(
                 {written, client.gone},
                 timeout=WRITE_LIMIT,
@@ -210,8 +185,7 @@ class Producer:
                     f"{topic} cannot be written: not acknowledged in {WRITE_LIMIT:.0f} s"
                 )
         finally:
-            for future in each:
-                future.cancel()
+            written.cancel()
 
     async def _connected(self) -> _Client:
         if self._client is None:
