@@ -50,6 +50,7 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 found = await client.probe()
             rows = _rows(found, settings)
             if found.standing == "ok":
+                rows += await _belongs(found, settings)
                 readable = await client.readable()
                 rows.append(_scopes(readable))
                 if settings.consent.writes:
@@ -108,6 +109,20 @@ async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
         "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
         REFUSED,
     )
+
+
+async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
+    """Compare the account with the one that was delivered to before."""
+    from pipeline.app import same_account  # noqa: PLC0415
+    from pipeline.klaviyo.account import AnotherAccount  # noqa: PLC0415
+
+    try:
+        await same_account(settings, found.account, look_only=True)
+    except AnotherAccount as error:
+        return [Finding.fault("account", error)]
+    except PipelineError:
+        pass  # Kafka is looked at by itself
+    return []
 
 
 async def _granted(settings: "Settings") -> list[Finding]:
