@@ -14,6 +14,7 @@ the attempt's 30 s; and they see a ClientRequest, which knows no operation.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -119,7 +120,10 @@ class Session:
         trust: Trust = SYSTEM,
         tracing: "Tracing | None" = None,
     ) -> None:
-        """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
+        """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off.
+
+        At most `connections` are in use at a time for each operation.
+        """
         self.revision = revision
         self.api_url = api_url
         self._limits = limits
@@ -128,8 +132,11 @@ class Session:
         self._chance = chance
         self._health = health
         self._credential = credential
-        self._wire = Wire(api_url, agent, revision, connections, trust)
-        self._connections = asyncio.Semaphore(connections)
+        self._wire = Wire(api_url, agent, revision, trust)
+        # By operation: an endpoint that is slow or away leaves the others theirs.
+        self._connections: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(connections)
+        )
         self._halts = Halts(health, credential, clock)
         self._absence = Absence(health, clock)
         self._waited: dict[str, float] = {}
@@ -296,7 +303,8 @@ class Session:
             if permit is None:
                 permit = await self.acquire(call.operation)
             with permit:  # cancelled in flight: the slot is freed a window later
-                await self._connect(permit)
+                connections = self._connections[call.operation]
+                await self._connect(connections, permit)
                 try:
                     if halting and self._halts.halted:
                         permit.unused()
@@ -306,11 +314,11 @@ class Session:
                         continue
                     return await self._measure(call, permit)
                 finally:
-                    self._connections.release()
+                    connections.release()
 
-    async def _connect(self, permit: Permit) -> None:
+    async def _connect(self, connections: asyncio.Semaphore, permit: Permit) -> None:
         try:
-            await self._connections.acquire()
+            await connections.acquire()
         except BaseException:
             permit.unused()
             raise
