@@ -134,6 +134,9 @@ class Apache:
     def __init__(self, bootstrap: str = "", machine: _Machine | None = None) -> None:
         self.bootstrap = bootstrap
         self.sasl = ""  # a second address, for USER with PASSWORD only; ours have one
+        # A third one, where a test may put a proxy, and where that must lead to.
+        self.proxied = self.behind = ""
+        self.more: dict[str, str] = {}  # properties beside ours, set before it starts
         self._machine = machine
         self._properties: dict[str, str] = {}
 
@@ -146,9 +149,14 @@ class Apache:
         if self._machine is None:
             self._await()
             return self
-        client, login, controller = (f"127.0.0.1:{port}" for port in _ports(3))
-        self.bootstrap, self.sasl = client, login
-        self._properties = _properties(client, login, controller)
+        ports = [f"127.0.0.1:{port}" for port in _ports(5)]
+        self.bootstrap, self.sasl, self.proxied, self.behind, controller = ports
+        self._properties = self.more | _properties(
+            {"PLAINTEXT": self.bootstrap, "SASL_PLAINTEXT": self.sasl}
+            | {"PROXIED": self.behind},
+            self.proxied,
+            controller,
+        )
         try:
             self.start()
         except BaseException:
@@ -224,18 +232,21 @@ def find() -> Apache:
     )
 
 
-def _properties(client: str, login: str, controller: str) -> dict[str, str]:
+def _properties(
+    addresses: Mapping[str, str], proxied: str, controller: str
+) -> dict[str, str]:
     module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    listeners = f"PLAINTEXT://{client},SASL_PLAINTEXT://{login}"
+    listeners = ",".join(f"{name}://{at}" for name, at in addresses.items())
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{controller}",
         "controller.listener.names": "CONTROLLER",
         "listeners": f"{listeners},CONTROLLER://{controller}",
-        "advertised.listeners": listeners,
+        "advertised.listeners": listeners.replace(addresses["PROXIED"], proxied),
         "listener.security.protocol.map": (
-            "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+            "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,PROXIED:PLAINTEXT,"
+            "CONTROLLER:PLAINTEXT"
         ),
         "inter.broker.listener.name": "PLAINTEXT",
         "sasl.enabled.mechanisms": "PLAIN",

@@ -1,0 +1,259 @@
+"""What all scenarios share (brokers), and what each has for itself (a `Shift`)."""
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Self
+
+from confluent_kafka import KafkaException, Producer
+
+from pipeline.demo.proof import compare, fetch, read_dead_letters
+from pipeline.demo.shop import Made, Shop
+from pipeline.sandbox import Sandbox
+from tests.brokers.apache import Apache, find
+from tests.faults.proxy import Proxy
+from tests.faults.scenario import NotRun
+from tests.flow.rig import Rig
+from tests.flow.service import Service
+
+__all__ = ["Planted", "Shift", "World", "errors", "eventually", "hold", "running"]
+
+REAUTHENTICATE: Final = 8000  # ms after which the broker drops a SASL connection
+
+
+class World:
+    """Brokers, started when they are first asked for; one of them may be hurt."""
+
+    def __init__(self, shared: Apache | None = None) -> None:
+        self._stack = ExitStack()
+        self._shared = self._hurt = shared
+        self._given = shared is not None
+        self._starting = asyncio.Lock()
+        self._hurting = asyncio.Lock()
+
+    def close(self) -> None:
+        self._stack.close()
+
+    async def kafka(self) -> Apache:
+        """The broker that stays well."""
+        async with self._starting:
+            if self._shared is None:
+                self._shared = await self._start()
+        return self._shared
+
+    @asynccontextmanager
+    async def hurt(self) -> AsyncIterator[Apache]:
+        """A broker to kill, freeze or cut off, for one scenario at a time."""
+        async with self._hurting:
+            if self._hurt is None:
+                self._hurt = await self._start()
+            if not self._hurt.ours:
+                raise NotRun("the broker of KAFKA_BOOTSTRAP_SERVERS must not be hurt")
+            yield self._hurt
+
+    async def _start(self) -> Apache:
+        broker = find()
+        reauthentication = "listener.name.sasl_plaintext.plain.connections.max.reauth.ms"
+        broker.more = {reauthentication: str(REAUTHENTICATE)}
+        return await asyncio.to_thread(self._stack.enter_context, broker)
+
+    @asynccontextmanager
+    async def shift(
+        self,
+        kafka: Apache | None = None,
+        *,
+        seed: int = 1,
+        bad: bool = False,
+        limits: bool = False,
+        **settings: Any,
+    ) -> AsyncIterator["Shift"]:
+        """Own topics, a sandbox with these settings, and a shop that remembers."""
+        broker = kafka or await self.kafka()
+        async with Sandbox(limits=limits) as sandbox:
+            shift = Shift(broker.bootstrap, sandbox, shop=Shop(seed=seed, bad=bad))
+            shift.set(**settings)
+            await shift.create_topics()
+            yield shift
+
+    @asynccontextmanager
+    async def proxied(self, kafka: Apache) -> AsyncIterator[Proxy]:
+        """A way to that broker that can be cut; clients must use `kafka.proxied`."""
+        async with Proxy(kafka.behind, kafka.proxied) as way:
+            yield way
+
+
+@dataclass
+class Shift(Rig):
+    """One scenario's world: what its shop makes must be held by its Klaviyo, once."""
+
+    shop: Shop = field(default_factory=Shop)
+    _customers: int = 0
+
+    async def sell(self, customers: int, orders: int) -> int:
+        """Write a day's changes."""
+        return await self.send(self.shop.day(customers, orders))
+
+    @asynccontextmanager
+    async def selling(
+        self, customers: int, orders: int, a_second: float
+    ) -> AsyncIterator["asyncio.Task[None]"]:
+        """Write them at this pace beside the block, and all of them by its end."""
+        records = self.shop.day(customers, orders)
+        producer = Producer(
+            {
+                "bootstrap.servers": self.bootstrap,
+                "enable.idempotence": True,
+                "linger.ms": 5,
+                "log_level": 0,
+                "reconnect.backoff.max.ms": 500,
+            }
+        )
+        feeding = asyncio.create_task(self._feed(producer, records, a_second))
+        try:
+            yield feeding
+            await feeding
+            assert await asyncio.to_thread(producer.flush, 60) == 0
+        finally:
+            feeding.cancel()
+
+    async def _feed(
+        self, producer: Producer, records: Iterator[Made], a_second: float
+    ) -> None:
+        names = {"shop.customers": self.customers, "shop.orders": self.orders}
+        loop = asyncio.get_running_loop()
+        started, count = loop.time(), 0
+        for made in records:
+            producer.produce(names[made.topic], made.value, made.key)
+            self.sent += 1
+            count += 1
+            ahead = count / a_second - (loop.time() - started)
+            if ahead > 0.05:
+                producer.poll(0)
+                await asyncio.sleep(ahead)
+
+    async def lag(self) -> int:
+        """As of any rig; all of it while the broker cannot say."""
+        try:
+            return await super().lag()
+        except KafkaException:
+            return self.sent
+
+    def planted(self, **more: str) -> "Planted":
+        """A service with faults to plant; see `tests.faults.planted`."""
+        plain = self.service(**more)
+        return Planted.of(plain)
+
+    async def done(self, *services: Service, within: float = 90.0) -> None:
+        """All is delivered and committed; then they end in order."""
+        try:
+            await self.drained(within)
+        except TimeoutError:
+            shown = [each.output[-1500:] for each in services]
+            message = f"{await self.lag()} records open after {within} s: {shown}"
+            raise AssertionError(message) from None
+        for service in services:
+            assert await service.terminate() == 0, service.output[-1500:]
+
+    async def balance(self, *, throttled: bool = False, overlaps: bool = False) -> str:
+        """Compare what was made with what is stored; one line if both agree.
+
+        `throttled`: 429 were scripted. `overlaps`: two owners may overlap for a moment.
+        """
+        stored = await fetch(self.sandbox.url)
+        stored.dead = await asyncio.to_thread(
+            read_dead_letters, self.bootstrap, self.dead_letters
+        )
+        allowed = {"answers 429"} if throttled else set()
+        if overlaps:
+            allowed.add("order broken")
+        found = compare(self.shop, stored)
+        wrong = [each for each in found if not each.good and each.what not in allowed]
+        assert not wrong, f"the ledger does not balance: {wrong}"
+        again = self.sandbox.state.events.duplicates - self.shop.resent
+        return (
+            f"{len(self.shop.profiles)} profiles and {len(self.shop.events)} events once,"
+            f" {len(self.shop.dead)} dead letters, {max(0, again)} events sent again"
+        )
+
+
+class Planted(Service):
+    """The program with faults planted under it, set while it runs."""
+
+    module = "tests.faults.planted"
+
+    @classmethod
+    def of(cls, service: Service) -> Self:
+        """The same, but planted."""
+        made = cls.__new__(cls)
+        made.__dict__.update(service.__dict__)
+        folder = Path(tempfile.mkdtemp(prefix="planted-"))
+        made._file = folder / "plan.json"
+        made._plan = {}
+        made._environ = {**service._environ, "PLANT_FILE": str(made._file)}
+        return made
+
+    _file: Path
+    _plan: dict[str, Any]
+
+    async def __aexit__(self, *error: object) -> None:
+        await super().__aexit__(*error)
+        with suppress(OSError):
+            self._file.unlink(missing_ok=True)
+            self._file.parent.rmdir()
+
+    def plant(self, **plan: Any) -> None:
+        """Change the plan; it is in force within 0.1 s."""
+        self._plan |= plan
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(json.dumps(self._plan))
+        os.replace(fresh, self._file)  # noqa: PTH105  it must change at once
+
+    def dying(self, moment: str, number: int) -> Self:
+        """Let it die the n-th time it comes to that moment."""
+        self._environ["PLANT_DEATH"] = f"{moment}:{number}"
+        return self
+
+
+async def eventually(
+    true: Callable[[], Awaitable[object]], what: str, within: float = 30.0
+) -> None:
+    """Wait until something asked for is true; a deadline, not a measurement."""
+    try:
+        async with asyncio.timeout(within):
+            while not await true():
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        raise AssertionError(f"not within {within} s: {what}") from None
+
+
+async def hold(seconds: float, *services: Service) -> None:
+    """Let a fault last; these must stay alive, and say so."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    while loop.time() < end:
+        for service in services:
+            assert service.running, service.output[-1500:]
+            if '"running"' in service.output:
+                status, text = await service.get("/livez")
+                assert status == 200, text
+        await asyncio.sleep(0.5)
+
+
+async def running(service: Service) -> None:
+    """It has started."""
+
+    async def started() -> bool:
+        assert service.running, service.output[-1500:]
+        return '"running"' in service.output
+
+    await eventually(started, "the service runs")
+
+
+def errors(service: Service) -> list[str]:
+    """What it logged as an error."""
+    return [line for line in service.output.splitlines() if '"error"' in line[:400]]
