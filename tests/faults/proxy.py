@@ -8,6 +8,7 @@ from typing import Self
 
 __all__ = ["Proxy"]
 
+PACE = 4.0  # bytes a second of a slow answer: no header ends within 30 s
 _CHUNK = 65536  # bytes
 
 
@@ -24,7 +25,7 @@ class Proxy:
         self._flowing.set()
         self.connections = 0  # taken so far
         self.broken = 0  # broken off so far
-        self.pace: float | None = None  # answers come at so many bytes a second
+        self.slow = 0  # so many of the next answers come at `PACE` only
         self.break_after: int | None = None  # bytes of the next answer, then RST; once
         self.stale_after: float | None = None  # s idle; the next bytes are answered RST
 
@@ -125,14 +126,15 @@ class Proxy:
                 await asyncio.sleep(0.02)  # let it arrive before the reset does
                 _reset(writer)
                 return
-            if self.pace is None:
-                writer.write(data)
-                await writer.drain()
-            else:
+            if self.slow:
+                self.slow -= 1
                 for byte in data:
                     writer.write(bytes([byte]))
                     await writer.drain()
-                    await asyncio.sleep(1 / self.pace if self.pace else 0)
+                    await asyncio.sleep(1 / PACE)
+            else:
+                writer.write(data)
+                await writer.drain()
 
     def _end(self, writer: asyncio.StreamWriter) -> None:
         self._writers.discard(writer)

@@ -21,7 +21,7 @@ from tests.faults.scenario import NotRun
 from tests.flow.rig import Rig
 from tests.flow.service import Service
 
-__all__ = ["Planted", "Shift", "World", "errors", "eventually", "hold", "running"]
+__all__ = ["Planted", "Shift", "World", "calm", "errors", "eventually", "hold", "running"]
 
 REAUTHENTICATE: Final = 8000  # ms after which the broker drops a SASL connection
 
@@ -143,6 +143,17 @@ class Shift(Rig):
         except KafkaException:
             return self.sent
 
+    @property
+    def klaviyo(self) -> str:
+        """Host and port of the sandbox, where a proxy may lead to."""
+        return self.sandbox.url.removeprefix("http://")
+
+    @property
+    def asked(self) -> int:
+        """Requests that Klaviyo has seen."""
+        ledger = self.sandbox.ledger
+        return sum(sum(counts.values()) for counts in ledger.statuses.values())
+
     def planted(self, **more: str) -> "Planted":
         """A service with faults to plant; see `tests.faults.planted`."""
         plain = self.service(**more)
@@ -255,5 +266,14 @@ async def running(service: Service) -> None:
 
 
 def errors(service: Service) -> list[str]:
-    """What it logged as an error."""
-    return [line for line in service.output.splitlines() if '"error"' in line[:400]]
+    """What it logged as an error itself; of its Kafka client each lost connection is one."""
+    lines = service.output.splitlines()
+    own = [line for line in lines if '"logger": "aiokafka' not in line]
+    return [line for line in own if '"level": "error"' in line or "Traceback" in line]
+
+
+async def calm(service: Service, shift: Shift) -> None:
+    """It waits for others, and says so: no halt, no dead letter, nobody must act."""
+    status, text = await service.get("/readyz")
+    assert status == 200, text
+    assert await service.metric("dead_letters_total") == len(shift.shop.dead)
