@@ -12,13 +12,22 @@ import traceback
 from collections.abc import Sequence
 
 from tests.brokers.apache import Unavailable
-from tests.faults import answers, broker, group, network
+from tests.faults import (
+    answers,
+    back,
+    broker,
+    credentials,
+    group,
+    network,
+    process,
+    records,
+)
 from tests.faults.report import Report, Result
 from tests.faults.scenario import SCENARIOS, NotRun, Scenario
 from tests.faults.world import World
 
 LIMIT = 300.0  # s for one scenario
-_FILES = (answers, broker, group, network)  # each enters its scenarios
+_FILES = (answers, back, broker, credentials, group, network, process, records)  # each enters its scenarios
 
 
 async def play(scenario: Scenario, world: World) -> Result:

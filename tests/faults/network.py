@@ -8,7 +8,8 @@ from tests.faults.scenario import fault
 from tests.faults.world import World, calm, hold, running
 from tests.flow.rig import until
 
-BUFFER = 2_000_000  # bytes
+BUFFER = 4_000_000  # bytes
+ONE_POLL = 2_000_000  # bytes of the shop's 1,000 records, which may go over the budget
 
 
 def url(way: Proxy) -> str:
@@ -41,8 +42,7 @@ async def klaviyo_cut_off(world: World) -> str:
             way.flow()
             await way.mend()
         await shift.done(service)
-        # One poll may go over the budget before the next one asks.
-        assert held <= 1.5 * BUFFER, f"{held:.0f} bytes held"
+        assert held <= BUFFER + ONE_POLL, f"{held:.0f} bytes held"
         return f"{await shift.balance(overlaps=True)}; {held:.0f} bytes held at most"
 
 
@@ -116,7 +116,6 @@ async def names_fail(world: World) -> str:
                     await hold(8, service)
                     await calm(service, shift)
                 service.plant(dns="127.0.0.2")
-                # A question that is never answered ends with its attempt, after 30 s.
                 await until(lambda: moved.connections > 0, what="the new address")
             await shift.done(service)
         return f"{await shift.balance()}; {moved.connections} connections to the new one"

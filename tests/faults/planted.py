@@ -3,7 +3,7 @@
 `PLANT_FILE` names a file of JSON that is read again and again:
 
     clock   seconds by which the wall clock is ahead of the true one
-    dns     what every name resolves to; "refused" is NXDOMAIN, "silent" no answer
+    dns     what every name resolves to; "refused" is NXDOMAIN, "silent" no answer for 15 s
     block   [number, seconds]: each new number blocks the event loop once so long
 
 `PLANT_DEATH` is `moment:n`: SIGKILL to itself the n-th time it comes to that moment.
@@ -27,6 +27,8 @@ from aiohttp.resolver import ThreadedResolver
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 MOMENTS = ("send", "sent", "answered", "letter", "lettered", "commit", "committed")
+
+RESOLVING = 15.0  # s until a resolver gives up; some take longer, none for ever
 
 _true_time = time.time
 _planted: dict[str, Any] = {}
@@ -66,7 +68,8 @@ def _names() -> None:
             case "refused":
                 raise OSError(socket.EAI_NONAME, "Name or service not known")
             case "silent":
-                await asyncio.sleep(3600)
+                await asyncio.sleep(RESOLVING)
+                raise OSError(socket.EAI_AGAIN, "Temporary failure in name resolution")
             case address:
                 return await resolve(self, str(address), port, family)
 
