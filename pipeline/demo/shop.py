@@ -71,11 +71,6 @@ class Shop:
             if self._random.random() < _CHANGES_AFTER_ORDER:
                 yield self._update(who)
 
-    @property
-    def orders(self) -> int:
-        """How many orders there were so far."""
-        return self._orders
-
     # -- customers
     # ---------------------------------------------------------------------------
 

@@ -188,7 +188,8 @@ class Sandbox:
             rows=rows(asked.operation, asked.body),
             size=len(asked.raw),
             touched=[],
-            body=asked.body if settings.keep_bodies else None,
+            # Parsed anew: what is stored of the other one changes with the profile.
+            body=loads(asked.raw)[0] if settings.keep_bodies and asked.raw else None,
         )
         keys = touched(asked.operation, asked.body, account.state.profiles)
         number = ledger.begin(entry, keys)

@@ -1,6 +1,5 @@
 """Credentials that end, are exchanged, or are missed by many at once."""
 
-import asyncio
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -56,30 +55,26 @@ async def key_revoked(world: World) -> str:
                     shift.set(forbidden=[])
                     await halted(service, "forbidden", 0)
                 await shift.done(service)
-        return await shift.balance()
+            return await shift.balance()
 
 
-@fault(20, "OAuth: the token ends under load, its renewal takes 2 s, three times", "I1 I9")
+@fault(20, "OAuth: tokens of 12 s end under load, their renewal takes 6 s", "I1 I9")
 async def token_expires(world: World) -> str:
+    """It begins 2 to 4 s ahead, so that 40 connections find the token ended."""
     async with world.shift(seed=120) as shift:
         own: dict[str, Any] = {"subscription__name": f"test {shift.number}"}
         environ = oauth_environ(shift.bootstrap, shift.sandbox.url, **own)
+        shift.set(oauth_token_seconds=12)
         code, out = await Command.login(environ)
         assert code == 0, out
-        slow = {"kind": "delay", "seconds": 2}
+        slow = {"kind": "delay", "seconds": 6}
         shift.fault({"match": {"path": "/oauth/token"}, "action": slow})
         counts = shift.sandbox.oauth.counts
         async with shift.service(
             **OAUTH, throttle__concurrent_connections="40"
         ) as service:
-            await running(service)
-            async with shift.selling(300, 900, a_second=80):
-                for turn in range(1, 4):
-                    await hold(3, service)
-                    shift.sandbox.oauth.expire()
-                    await until(lambda: counts["refreshed"] >= turn, what="a new token")  # noqa: B023
-            await asyncio.sleep(1)
+            async with shift.selling(300, 900, a_second=50):
+                await until(lambda: counts["refreshed"] >= 3, what="three renewals")
             await shift.done(service)
-        assert counts["refreshed"] == 3, counts
         assert counts["refused"] == 0, "a refresh token was used again"
-        return f"{await shift.balance()}; {counts['refreshed']} renewals for 3 expiries"
+        return f"{await shift.balance()}; {counts['refreshed']} renewals, none refused"

@@ -102,10 +102,6 @@ class Shift(Rig):
         """Write a day's changes."""
         return await self.send(self.shop.day(customers, orders))
 
-    async def sell_more(self, customers: int, orders: int) -> int:
-        """Another day with the same customers."""
-        return await self.sell(customers, self.shop.orders + orders)
-
     @asynccontextmanager
     async def selling(
         self, customers: int, orders: int, a_second: float

@@ -81,7 +81,15 @@ class Rig:
         names = {"shop.customers": self.customers, "shop.orders": self.orders}
 
         def write() -> int:
-            producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+            # Without idempotence a batch that is tried again may come after the next one:
+            # then the shop's order is not that of the topic.
+            producer = Producer(
+                {
+                    "bootstrap.servers": self.bootstrap,
+                    "linger.ms": 5,
+                    "enable.idempotence": True,
+                }
+            )
             count = 0
             for made in records:
                 producer.produce(names[made.topic], made.value, made.key)
