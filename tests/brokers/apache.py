@@ -47,7 +47,8 @@ class _Machine(Protocol):
 
 
 class _Java:
-    def __init__(self) -> None:
+    def __init__(self, cluster: str = "") -> None:
+        self.cluster = cluster or uuid.uuid4().hex[:22]
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-test-"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,13 +57,12 @@ class _Java:
         if not file.exists():
             settings = {**properties, "log.dirs": str(self._folder / "data")}
             file.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-            cluster = uuid.uuid4().hex[:22]
             _run(
                 *_java(),
                 "kafka.tools.StorageTool",
                 "format",
                 "-t",
-                cluster,
+                self.cluster,
                 "-c",
                 str(file),
             )
@@ -136,7 +136,7 @@ class Apache:
         self.sasl = ""  # a second address, for USER with PASSWORD only; ours have one
         # A third one, where a test may put a proxy, and where that must lead to.
         self.proxied = self.behind = ""
-        self.more: dict[str, str] = {}  # properties beside ours, set before it starts
+        self.more: dict[str, str] = {}  # properties beside and instead of ours, set before it starts
         self._machine = machine
         self._properties: dict[str, str] = {}
 
@@ -151,12 +151,16 @@ class Apache:
             return self
         ports = [f"127.0.0.1:{port}" for port in _ports(5)]
         self.bootstrap, self.sasl, self.proxied, self.behind, controller = ports
-        self._properties = self.more | _properties(
+        self._properties = _properties(
             {"PLAINTEXT": self.bootstrap, "SASL_PLAINTEXT": self.sasl}
             | {"PROXIED": self.behind},
             self.proxied,
             controller,
         )
+        self._properties |= self.more
+        if self._properties["process.roles"] == "broker":
+            own, _, _ = self._properties["listeners"].partition(",CONTROLLER")
+            self._properties["listeners"] = own
         try:
             self.start()
         except BaseException:
@@ -189,6 +193,20 @@ class Apache:
     def thaw(self) -> None:
         """Go on after `freeze`."""
         self._owned.resume()
+
+    def second(self) -> "Apache":
+        """Another broker of the same cluster, not yet entered; raises `Unavailable`."""
+        if not isinstance(self._machine, _Java):
+            raise Unavailable("a second broker is started with Java and Maven only")
+        other = Apache(machine=_Java(self._machine.cluster))
+        voters = "controller.quorum.voters"
+        other.more = {
+            **self.more,
+            "process.roles": "broker",
+            "node.id": "2",
+            voters: self._properties[voters],
+        }
+        return other
 
     def create(self, *topics: str, partitions: int = 1, **config: str) -> None:
         """Make topics; configuration keys have underscores for dots."""

@@ -16,6 +16,7 @@ from tests.faults import (
     answers,
     back,
     broker,
+    coordinator,
     credentials,
     group,
     network,
@@ -27,7 +28,7 @@ from tests.faults.scenario import SCENARIOS, NotRun, Scenario
 from tests.faults.world import World
 
 LIMIT = 300.0  # s for one scenario
-_FILES = (answers, back, broker, credentials, group, network, process, records)  # each enters its scenarios
+_FILES = (answers, back, broker, coordinator, credentials, group, network, process, records)  # each enters its scenarios
 
 
 async def play(scenario: Scenario, world: World) -> Result:

@@ -6,10 +6,13 @@
     dns     what every name resolves to; "refused" is NXDOMAIN, "silent" no answer for 15 s
     block   [number, seconds]: each new number blocks the event loop once so long
 
+Beside it, in `<file>.tasks`, stands how many tasks the loop has, each second anew.
+
 `PLANT_DEATH` is `moment:n`: SIGKILL to itself the n-th time it comes to that moment.
 """
 
 import asyncio
+import itertools
 import json
 import os
 import signal
@@ -37,7 +40,7 @@ _loop: list[asyncio.AbstractEventLoop] = []
 
 def _watch(file: Path) -> None:
     blocked = 0
-    while True:
+    for turn in itertools.count():
         try:
             _planted.update(json.loads(file.read_text()))
         except (OSError, ValueError):
@@ -46,7 +49,15 @@ def _watch(file: Path) -> None:
         if number > blocked and _loop:
             blocked = number
             _loop[0].call_soon_threadsafe(time.sleep, seconds)
+        if _loop and turn % 20 == 0:
+            _loop[0].call_soon_threadsafe(_count, file.with_suffix(".tasks"))
         time.sleep(0.05)
+
+
+def _count(file: Path) -> None:
+    fresh = file.with_suffix(".counting")
+    fresh.write_text(str(len(asyncio.all_tasks())))
+    fresh.replace(file)
 
 
 def _clock() -> None:

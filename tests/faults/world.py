@@ -3,9 +3,11 @@
 import asyncio
 import json
 import os
+import shutil
 import tempfile
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -70,12 +72,20 @@ class World:
         seed: int = 1,
         bad: bool = False,
         limits: bool = False,
+        number: str = "",
+        replicas: int = 1,
         **settings: Any,
     ) -> AsyncIterator["Shift"]:
         """Own topics, a sandbox with these settings, and a shop that remembers."""
         broker = kafka or await self.kafka()
         async with Sandbox(limits=limits) as sandbox:
-            shift = Shift(broker.bootstrap, sandbox, shop=Shop(seed=seed, bad=bad))
+            shift = Shift(
+                broker.bootstrap,
+                sandbox,
+                replicas=replicas,
+                shop=Shop(seed=seed, bad=bad),
+                number=number or uuid.uuid4().hex[:8],
+            )
             shift.set(keep_bodies=True, **settings)
             await shift.create_topics()
             yield shift
@@ -105,8 +115,11 @@ class Shift(Rig):
     @asynccontextmanager
     async def selling(
         self, customers: int, orders: int, a_second: float
-    ) -> AsyncIterator["asyncio.Task[None]"]:
-        """Write them at this pace beside the block, and all of them by its end."""
+    ) -> AsyncIterator[asyncio.Event]:
+        """Write them at this pace beside the block, and all of them by its end.
+
+        Setting the event it gives ends the day early.
+        """
         records = self.shop.day(customers, orders)
         producer = Producer(
             {
@@ -117,16 +130,21 @@ class Shift(Rig):
                 "reconnect.backoff.max.ms": 500,
             }
         )
-        feeding = asyncio.create_task(self._feed(producer, records, a_second))
+        enough = asyncio.Event()
+        feeding = asyncio.create_task(self._feed(producer, records, a_second, enough))
         try:
-            yield feeding
+            yield enough
             await feeding
             assert await asyncio.to_thread(producer.flush, 60) == 0
         finally:
             feeding.cancel()
 
     async def _feed(
-        self, producer: Producer, records: Iterator[Made], a_second: float
+        self,
+        producer: Producer,
+        records: Iterator[Made],
+        a_second: float,
+        enough: asyncio.Event,
     ) -> None:
         names = {"shop.customers": self.customers, "shop.orders": self.orders}
         loop = asyncio.get_running_loop()
@@ -139,6 +157,8 @@ class Shift(Rig):
             if ahead > 0.05:
                 producer.poll(0)
                 await asyncio.sleep(ahead)
+                if enough.is_set():  # what the shop has made is written by now
+                    return
 
     async def lag(self) -> int:
         """As of any rig; all of it while the broker cannot say."""
@@ -198,6 +218,9 @@ class Shift(Rig):
         `letters_again`: a process died between writing a dead letter and its commit.
         """
         stored = await fetch(self.sandbox.url)
+        for who in stored.profiles.keys() - self.shop.profiles.keys():
+            if stored.profiles[who]["external_id"] is None:
+                del stored.profiles[who]  # made by hand in Klaviyo, not by the shop
         stored.dead = await asyncio.to_thread(
             read_dead_letters, self.bootstrap, self.dead_letters
         )
@@ -240,9 +263,15 @@ class Planted(Service):
 
     async def __aexit__(self, *error: object) -> None:
         await super().__aexit__(*error)
-        with suppress(OSError):
-            self._file.unlink(missing_ok=True)
-            self._file.parent.rmdir()
+        shutil.rmtree(self._file.parent, ignore_errors=True)
+
+    @property
+    def tasks(self) -> int:
+        """Tasks of its loop, at most a second ago; 0 before it has counted them."""
+        try:
+            return int(self._file.with_suffix(".tasks").read_text())
+        except OSError:
+            return 0
 
     def plant(self, **plan: Any) -> None:
         """Change the plan; it is in force within 0.1 s."""
