@@ -136,7 +136,9 @@ class Apache:
         self.sasl = ""  # a second address, for USER with PASSWORD only; ours have one
         # A third one, where a test may put a proxy, and where that must lead to.
         self.proxied = self.behind = ""
-        self.more: dict[str, str] = {}  # properties beside and instead of ours, set before it starts
+        self.more: dict[
+            str, str
+        ] = {}  # properties beside and instead of ours, set before it starts
         self._machine = machine
         self._properties: dict[str, str] = {}
 

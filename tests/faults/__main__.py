@@ -23,12 +23,22 @@ from tests.faults import (
     process,
     records,
 )
-from tests.faults.report import Report, Result
+from tests.faults.report import End, Report, Result
 from tests.faults.scenario import SCENARIOS, NotRun, Scenario
 from tests.faults.world import World
 
 LIMIT = 300.0  # s for one scenario
-_FILES = (answers, back, broker, coordinator, credentials, group, network, process, records)  # each enters its scenarios
+_FILES = (
+    answers,
+    back,
+    broker,
+    coordinator,
+    credentials,
+    group,
+    network,
+    process,
+    records,
+)  # each enters its scenarios
 
 
 async def play(scenario: Scenario, world: World) -> Result:
@@ -37,10 +47,10 @@ async def play(scenario: Scenario, world: World) -> Result:
     try:
         async with asyncio.timeout(LIMIT):
             seen = await scenario.play(world)
-        end = "holds"
+        end: End = "holds"
     except (NotRun, Unavailable) as reason:
         seen, end = f"not run: {reason}", "not run"
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  of whatever kind, it broke
         seen, end = f"{error!r}\n{traceback.format_exc()}", "BROKEN"
     return Result(scenario, end, seen, time.monotonic() - started)
 

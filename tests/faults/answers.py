@@ -158,7 +158,7 @@ async def wrong_bodies(world: World) -> str:
 
 @fault(42, "rows of an import fail, jobs take long and are not found", "I1 I2")
 async def imports_fail(world: World) -> str:
-    """One that never ends is given up after 15 minutes: that is a unit test's business."""
+    """One that never ends is given up after 15 minutes; a unit test's business."""
     failing = ["C-7", "C-1900"]
     async with world.shift(
         seed=142, import_queued=1.0, import_processing=4.0, failing_rows=failing

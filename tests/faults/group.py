@@ -69,7 +69,7 @@ async def revoked_in_flight(world: World) -> str:
 
 @fault(6, "two replicas alike in every setting", "I2 I9")
 async def twins(world: World) -> str:
-    """The program never sets group.instance.id: there is nothing to fence or fight for."""
+    """The program never sets group.instance.id: nothing to fence, or to fight for."""
     async with (
         world.shift(seed=106) as shift,
         shift.service() as one,

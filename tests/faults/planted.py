@@ -21,6 +21,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +42,8 @@ _loop: list[asyncio.AbstractEventLoop] = []
 def _watch(file: Path) -> None:
     blocked = 0
     for turn in itertools.count():
-        try:
+        with suppress(OSError, ValueError):  # not there yet, or half written
             _planted.update(json.loads(file.read_text()))
-        except (OSError, ValueError):
-            pass  # not there yet, or half written
         number, seconds = _planted.get("block", (0, 0))
         if number > blocked and _loop:
             blocked = number
@@ -142,7 +141,7 @@ def plant() -> None:
     if file := os.environ.get("PLANT_FILE"):
         _clock()
         _names()
-        uvloop.run = _run
+        uvloop.run = _run  # type: ignore[assignment]  # as app.run calls it
         threading.Thread(target=_watch, args=(Path(file),), daemon=True).start()
     if death := os.environ.get("PLANT_DEATH"):
         moment, _, number = death.partition(":")

@@ -19,6 +19,7 @@ from tests.flow.service import Service
 
 STOPS = 25.0  # s; under Kubernetes' grace period
 SMALL = 256  # MiB of a small container
+FULL = Path("/dev/full")
 
 
 async def stopped(service: Service) -> None:
@@ -28,7 +29,9 @@ async def stopped(service: Service) -> None:
     assert code == 0, (code, service.output[-1500:])
 
 
-@fault(27, "the wall clock jumps an hour on and back; the process sleeps 20 s", "I1 I3 I9")
+@fault(
+    27, "the wall clock jumps an hour on and back; the process sleeps 20 s", "I1 I3 I9"
+)
 async def clocks_jump(world: World) -> str:
     async with world.shift(seed=127, limits=True) as shift:
         async with shift.planted() as service:
@@ -176,7 +179,7 @@ class Unheard(Service):
     async def start(self) -> None:
         nowhere = {"HOME": "/nowhere", "TMPDIR": "/nowhere"}
         root = str(Path(__file__).parents[2])
-        with Path("/dev/full").open("wb") as full:
+        with FULL.open("wb") as full:  # noqa: ASYNC230  it is no disk
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable,
                 *("-m", self.module, *self.command),
@@ -194,11 +197,11 @@ class Unheard(Service):
 
 @fault(32, "no disk: logs go to a full one, the folder cannot be written", "I1 I9")
 async def disk_full(world: World) -> str:
-    if not Path("/dev/full").exists():
+    if not FULL.exists():  # noqa: ASYNC240  a look at the system
         raise NotRun("this system has no /dev/full")
     async with world.shift(seed=132) as shift:
         with tempfile.TemporaryDirectory() as folder:
-            Path(folder).chmod(0o500)
+            Path(folder).chmod(0o500)  # noqa: ASYNC240
             service = Unheard.like(shift.service(log__level="debug"), folder)
             async with service:
                 async with shift.selling(100, 200, a_second=60):

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import struct
 from collections.abc import Awaitable
+from contextlib import suppress
 from typing import Self
 
 __all__ = ["Proxy"]
@@ -86,7 +87,9 @@ class Proxy:
             self._pumps.add(task)
             task.add_done_callback(self._pumps.discard)
 
-    async def _until_broken(self, pump: Awaitable[None], *ends: asyncio.StreamWriter) -> None:
+    async def _until_broken(
+        self, pump: Awaitable[None], *ends: asyncio.StreamWriter
+    ) -> None:
         try:
             await pump
         except OSError:
@@ -158,8 +161,6 @@ class _Idle:
 def _reset(writer: asyncio.StreamWriter) -> None:
     """RST, nothing flushed."""
     peer = writer.get_extra_info("socket")
-    try:
+    with suppress(OSError):  # it is closed already
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    except OSError:
-        pass  # it is closed already
     writer.transport.abort()

@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from typing import Any, cast
 
+from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -18,6 +19,15 @@ def customer(who: str, kind: str = "customer.updated", **fields: Any) -> Made:
     return Made("shop.customers", who.encode(), value)
 
 
+def headers(letter: Message) -> dict[str, str]:
+    """Those of a dead letter, as text."""
+    found = dict(letter.headers() or [])
+    return {
+        name: value.decode() if isinstance(value, bytes) else str(value)
+        for name, value in found.items()
+    }
+
+
 def known(shift: Shift) -> set[str]:
     """External ids that Klaviyo holds."""
     found = {p.identifiers.get("external_id") for p in shift.sandbox.state.profiles}
@@ -27,7 +37,9 @@ def known(shift: Shift) -> set[str]:
 @fault(21, "Klaviyo refuses one order among 1,500 and does not say which", "I1 I5")
 async def one_refused(world: World) -> str:
     async with world.shift(seed=121) as shift:
-        nobody = {"errors": [{"id": "1", "status": 400, "code": "invalid", "title": "No"}]}
+        nobody = {
+            "errors": [{"id": "1", "status": 400, "code": "invalid", "title": "No"}]
+        }
         shift.fault(
             {
                 "match": {"method": "POST", "contains": "O-bad"},
@@ -46,7 +58,9 @@ async def one_refused(world: World) -> str:
         return await shift.balance()
 
 
-@fault(22, "poison: no JSON, too deep, NaN, 900 KB, bad UTF-8, keys twice", "I1", quick=True)
+@fault(
+    22, "poison: no JSON, too deep, NaN, 900 KB, bad UTF-8, keys twice", "I1", quick=True
+)
 async def poison(world: World) -> str:
     more = {
         "large": b'{"type":"customer.updated","customer":{"id":"' + b"x" * 900_000,
@@ -69,10 +83,14 @@ async def poison(world: World) -> str:
         return f"{len(poisons)} poisons, each one dead letter, its neighbours delivered"
 
 
-@fault(23, "above Klaviyo's 100 KB, and above what dead letters take", "I1 I5", quick=True)
+@fault(
+    23, "above Klaviyo's 100 KB, and above what dead letters take", "I1 I5", quick=True
+)
 async def huge(world: World) -> str:
     async with world.shift(seed=123) as shift:
-        dead = NewTopic(f"small-{shift.number}", 1, 1, config={"max.message.bytes": "20480"})
+        dead = NewTopic(
+            f"small-{shift.number}", 1, 1, config={"max.message.bytes": "20480"}
+        )
         admin = AdminClient({"bootstrap.servers": shift.bootstrap})
         (made,) = admin.create_topics([dead]).values()
         made.result(20)
@@ -84,13 +102,13 @@ async def huge(world: World) -> str:
             assert not errors(service), errors(service)
         shift.dead = dead.topic
         (letter,) = await shift.read_dead_letters(1)
-        headers = dict(letter.headers() or [])
-        assert int(headers["klaviyo.truncated"]) == len(big.value or b"")
-        assert headers["__connect.errors.topic"].decode() == shift.customers
-        assert headers["__connect.errors.offset"].isdigit()
+        said = headers(letter)
+        assert int(said["klaviyo.truncated"]) == len(big.value or b"")
+        assert said["__connect.errors.topic"] == shift.customers
+        assert said["__connect.errors.offset"].isdigit()
         assert {"before", "after"} <= known(shift)
-        reason = headers["klaviyo.reason"].decode()
-        return f"{len(big.value or b'')} bytes: {reason}, cut to {len(letter.value() or b'')}"
+        sizes = f"{len(big.value or b'')} bytes cut to {len(letter.value() or b'')}"
+        return f"{said['klaviyo.reason']}: {sizes}, and where to find it"
 
 
 @fault(24, "tombstones, and records without key", "I1", quick=True)
@@ -114,7 +132,7 @@ async def tombstones(world: World) -> str:
 @fault(25, "upstream changes its schema: additive, then breaking", "I1 I5")
 async def drift(world: World) -> str:
     async with world.shift(seed=125) as shift:
-        new = {"loyalty": {"level": 3}, "nickname": "x"}
+        new: dict[str, Any] = {"loyalty": {"level": 3}, "nickname": "x"}
         good = [customer(f"new-{n}", **new) for n in range(50)]
         wrong = [customer(f"w-{n}", email=5) for n in range(10)]
         mixed = [each for pair in zip(good[:10], wrong, strict=True) for each in pair]
@@ -136,7 +154,8 @@ async def drift(world: World) -> str:
         assert dead < 10 + limit
         assert await shift.lag() >= 200 - limit
         assert known(shift) == {f"new-{n}" for n in range(50)}
-        return f"additive passes, 10 single faults are dead letters, stop after {dead - 10:.0f}"
+        halted_after = f"the line stops after {dead - 10:.0f} in a row"
+        return f"additive passes, 10 single faults are dead letters, {halted_after}"
 
 
 @fault(26, "the topic of dead letters does not exist, then is made", "I1 I5", quick=True)

@@ -3,14 +3,16 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
 from tests.faults.scenario import Scenario
 
-__all__ = ["Result", "Report"]
+__all__ = ["End", "Report", "Result"]
+
+End: TypeAlias = Literal["holds", "BROKEN", "not run"]
 
 _SHOWN = {"holds": "green", "BROKEN": "bold red", "not run": "yellow"}
 
@@ -20,7 +22,7 @@ class Result:
     """How one scenario ended."""
 
     scenario: Scenario
-    end: Literal["holds", "BROKEN", "not run"]
+    end: End
     seen: str
     seconds: float
 
@@ -50,7 +52,9 @@ class Report:
         if result.end == "BROKEN":
             self._console.print(result.seen, markup=False)
         if _terminal() and self._under_way:
-            self._console.print(f"    under way: {', '.join(self._under_way)}", style="dim")
+            self._console.print(
+                f"    under way: {', '.join(self._under_way)}", style="dim"
+            )
 
     def show(self) -> bool:
         """Print the table; true if nothing broke."""

@@ -12,7 +12,7 @@ __all__ = ["SCENARIOS", "NotRun", "Scenario", "fault"]
 Play: TypeAlias = Callable[["World"], Awaitable[str]]
 
 
-class NotRun(Exception):  # noqa: N818
+class NotRun(Exception):
     """The fault cannot be brought about here; the text says why."""
 
 

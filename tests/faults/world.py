@@ -148,11 +148,10 @@ class Shift(Rig):
     ) -> None:
         names = {"shop.customers": self.customers, "shop.orders": self.orders}
         loop = asyncio.get_running_loop()
-        started, count = loop.time(), 0
-        for made in records:
+        started = loop.time()
+        for count, made in enumerate(records, 1):
             producer.produce(names[made.topic], made.value, made.key)
             self.sent += 1
-            count += 1
             ahead = count / a_second - (loop.time() - started)
             if ahead > 0.05:
                 producer.poll(0)
@@ -185,8 +184,8 @@ class Shift(Rig):
         for entry in self.sandbox.ledger.entries:
             said = [part for part in _parts(entry.body) if f'"{who}"' in part]
             if entry.method == "POST" and said:
-                at = f"{entry.monotonic:.1f} to {entry.finished:.1f} s"
-                yield f"  {entry.number} {entry.operation} {entry.status} {entry.fault} {at}"
+                what = f"{entry.operation} {entry.status} {entry.fault}"
+                yield f"  {what} {entry.monotonic:.1f} to {entry.finished:.1f} s"
                 yield from (f"      {part[:400]}" for part in said)
 
     def planted(self, **more: str) -> "Planted":
@@ -322,7 +321,7 @@ async def running(service: Service) -> None:
 
 
 def errors(service: Service) -> list[str]:
-    """What it logged as an error itself; of its Kafka client each lost connection is one."""
+    """What it logged as an error; to its Kafka client each lost connection is one."""
     lines = service.output.splitlines()
     own = [line for line in lines if '"logger": "aiokafka' not in line]
     return [line for line in own if '"level": "error"' in line or "Traceback" in line]

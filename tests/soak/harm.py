@@ -1,4 +1,4 @@
-"""Random faults, each of which ends by itself; what the seed says happens in its order."""
+"""Random faults, each of which ends by itself; the seed decides which comes when."""
 
 import asyncio
 import random
