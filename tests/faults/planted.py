@@ -3,7 +3,7 @@
 `PLANT_FILE` names a file of JSON that is read again and again:
 
     clock   seconds by which the wall clock is ahead of the true one
-    dns     what every name resolves to; "refused" is NXDOMAIN, "silent" no answer for 15 s
+    dns     what every name resolves to; "refused", or "silent" for 15 s
     block   [number, seconds]: each new number blocks the event loop once so long
 
 Beside it, in `<file>.tasks`, stands how many tasks the loop has, each second anew.
