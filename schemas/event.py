@@ -104,6 +104,7 @@ class Context(msgspec.Struct, frozen=True):
     default_country: str | None = None  # ISO 3166-1 alpha-2; profile.default_country
     generate_events: bool = True  # klaviyo.generate_events
     backfill: bool = False  # history: no flow fires, no message goes to a customer
+    backfill_after: float | None = None  # s; an older event is history by itself
 
 
 class Plan(msgspec.Struct):

@@ -11,8 +11,8 @@ read again.
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -44,8 +44,10 @@ from pipeline.records import (
     Ticket,
 )
 from schemas import bulk_events, bulk_profiles
-from schemas.commands import Command
 from schemas.event import Plan
+
+if TYPE_CHECKING:
+    from pipeline.forward.sent import Sent
 
 __all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
 
@@ -74,6 +76,7 @@ ROUTES: Final = (
 )
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
+FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
 REVOKE_BUDGET: Final = 20.0  # s; well under the consumer's rebalance timeout
 
 
@@ -88,7 +91,7 @@ class Flow:
         deliver: Deliver,
         dead_letters: DeadLetters,
         imports: Imports | None,
-        accepted: Callable[[Command], None] | None,
+        sent: "Sent | None",
         flood: Flood,
         audit: Audit,
         connections: int,
@@ -100,7 +103,7 @@ class Flow:
         self._deliver = deliver
         self._dead_letters = dead_letters
         self._imports = imports
-        self._accepted = accepted
+        self._sent = sent
         self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
         self._audit = audit
@@ -158,6 +161,9 @@ class Flow:
 
     async def _read(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            if self._sent is not None and self._sent.full:
+                await asyncio.sleep(FULL_LOOK)
+                continue
             records = await self._source.poll()
             if self._held and not self._health.halted:
                 records, self._held = [*self._held, *records], []
@@ -214,8 +220,8 @@ class Flow:
     def _settle(self, item: Item, outcome: Outcome) -> None:
         if isinstance(outcome, Delivered):
             self._audit.delivered(item)
-            if self._accepted is not None:
-                self._accepted(item.command)
+            if self._sent is not None:
+                self._sent.note(item.commands)
         for ticket, _ in item.parts:
             if ticket.settle(outcome):
                 self._end(ticket, ticket.outcome)
@@ -321,7 +327,13 @@ class Flow:
         """True if Kafka knows of all that has ended."""
         async with self._committing:  # an older commit must not land after a newer one
             marks = self.checkpoint.settled()
-            if marks and not await self._consumer.commit(marks):
-                self.checkpoint.unsettled(marks)
-                return False
-            return True
+            if not marks:
+                return True
+            if await self._told() and await self._consumer.commit(marks):
+                return True
+            self.checkpoint.unsettled(marks)
+            return False
+
+    async def _told(self) -> bool:
+        """Whether the reverse direction can know of all that has ended."""
+        return self._sent is None or await self._sent.told()
