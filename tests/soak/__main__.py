@@ -26,6 +26,7 @@ CUSTOMERS = 300
 SAMPLE = 5.0  # s
 GROWTH = 1.25  # of memory, from the first third to the last, at most
 SPARE = 15  # files and tasks by which a busy moment may differ from a quiet one
+TIMES = 12  # that are shown
 SETTLED = 180.0  # s for all to arrive after the last fault
 
 
@@ -64,14 +65,12 @@ class Held:
 
     def __str__(self) -> str:
         return "; ".join(
-            f"{name} {values[0]} at first, {_middle(values)} in the middle, "
-            f"{max(values)} at most, {values[-1]} in the end"
+            f"{name} {', '.join(map(str, values[:: max(1, len(values) // TIMES)]))}"
             for name, values in (
                 ("MiB", self.memory),
                 ("files", self.files),
                 ("tasks", self.tasks),
             )
-            if values
         )
 
 

@@ -58,11 +58,13 @@ class Marketer:
             for id, count in Counter(each.id for each in found).items()  # noqa: A001
             if count > 1
         ]
+        by_hand = {profile.id for profile in self.people}
         now: dict[str, dict[str, Any]] = {}
         for each in found:
-            before = now.get(each.who)
-            if before is not None:
-                wrong += _gaps(each, before)
+            # Of the shop's customers the title is ours; what we wrote is never said.
+            field = "title" if each.who in by_hand else "company"
+            if each.who in now:
+                wrong += _gaps(each, now[each.who], field)
             now[each.who] = each.value["profile"]
             changed = set(each.value.get("changed", ()))
             if each.kind == "updated" and changed and not changed & {"company", "title"}:
@@ -70,11 +72,9 @@ class Marketer:
         return wrong
 
 
-def _gaps(each: Said, before: dict[str, Any]) -> list[str]:
+def _gaps(each: Said, before: dict[str, Any], field: str) -> list[str]:
     """Each message goes on where the one before it ended."""
     previous = each.value.get("previous", {})
-    return [
-        f"{field} of {each.who}: {before.get(field)!r}, then previous {value!r}"
-        for field, value in previous.items()
-        if field in {"company", "title"} and before.get(field) != value
-    ]
+    if field not in previous or previous[field] == before.get(field):
+        return []
+    return [f"{field} was {before.get(field)!r}, then previous {previous[field]!r}"]

@@ -54,7 +54,7 @@ def test_the_insides_are_where_we_look_for_them() -> None:
         assert f"self.{name} = " in consumer
     coordinator = inspect.getsource(GroupCoordinator)
     tasks = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
-    for name in (*tasks, "_rejoin_needed_fut"):
+    for name in (*tasks, "_rejoin_needed_fut", "member_id"):
         assert f"self.{name} = " in coordinator
     inside = inspect.getsource(fetcher.Fetcher)
     for name in ("_records", "_fetch_task", "_pending_tasks", "_fetch_waiters"):
