@@ -6,12 +6,14 @@
     dns     what every name resolves to; "refused", or "silent" for 15 s
     block   [number, seconds]: each new number blocks the event loop once so long
 
-Beside it, in `<file>.tasks`, stands how many tasks the loop has, each second anew.
+Beside it, in `<file>.tasks`, stand, each second anew, how many tasks the loop has, and how
+many objects were made since the garbage collector last looked for cycles.
 
 `PLANT_DEATH` is `moment:n`: SIGKILL to itself the n-th time it comes to that moment.
 """
 
 import asyncio
+import gc
 import itertools
 import json
 import os
@@ -55,7 +57,7 @@ def _watch(file: Path) -> None:
 
 def _count(file: Path) -> None:
     fresh = file.with_suffix(".counting")
-    fresh.write_text(str(len(asyncio.all_tasks())))
+    fresh.write_text(f"{len(asyncio.all_tasks())} {gc.get_count()[0]}")
     fresh.replace(file)
 
 

@@ -270,13 +270,13 @@ class Planted(Service):
         await super().__aexit__(*error)
         shutil.rmtree(self._file.parent, ignore_errors=True)
 
-    @property
-    def tasks(self) -> int:
-        """Tasks of its loop, at most a second ago; 0 before it has counted them."""
+    def counted(self) -> tuple[int, int]:
+        """Tasks of its loop, and young objects, a second ago; 0 before it counted."""
         try:
-            return int(self._file.with_suffix(".tasks").read_text())
+            tasks, young = self._file.with_suffix(".tasks").read_text().split()
         except OSError:
-            return 0
+            return 0, 0
+        return int(tasks), int(young)
 
     def plant(self, **plan: Any) -> None:
         """Change the plan; it is in force within 0.1 s."""

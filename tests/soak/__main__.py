@@ -37,6 +37,7 @@ class Held:
     memory: list[int] = field(default_factory=list)  # MiB
     files: list[int] = field(default_factory=list)
     tasks: list[int] = field(default_factory=list)
+    young: list[int] = field(default_factory=list)  # thousands of objects
 
     def sample(self, service: Planted) -> None:
         folder = Path(f"/proc/{service.pid}")
@@ -47,7 +48,9 @@ class Held:
             return
         line = next(each for each in status.splitlines() if each.startswith("VmRSS"))
         self.memory.append(int(line.split()[1]) // 1024)
-        self.tasks.append(service.tasks)
+        tasks, young = service.counted()
+        self.tasks.append(tasks)
+        self.young.append(young // 1000)
 
     def grown(self) -> list[str]:
         """What is higher in the last third of the time than in the one before."""
@@ -70,6 +73,7 @@ class Held:
                 ("MiB", self.memory),
                 ("files", self.files),
                 ("tasks", self.tasks),
+                ("thousands of young objects", self.young),
             )
         )
 

@@ -91,4 +91,4 @@ def test_prefetch_is_shared_between_the_partitions() -> None:
     for count in (1, 8, 100, 10_000):
         client.seek({("t", number): 0 for number in range(count)})
         sizes.append(Consumer._fetcher._max_partition_fetch_bytes)
-    assert sizes == [4 * 2**20, 4 * 2**20, 32 * 2**20 // 100, 64 * 2**10]
+    assert sizes == [4 * 2**20, 3 * 2**20, 24 * 2**20 // 100, 64 * 2**10]
