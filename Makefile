@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 4
+MINUTES ?= 20
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
 
@@ -32,6 +33,14 @@ test: install ## all tests, those on real Kafka included where one can be starte
 .PHONY: bench
 bench: install ## figures of speed beside yard-sticks; BENCH="path encode" measures only these
 	$(BIN)/python -m tests.bench $(BENCH)
+
+.PHONY: faults
+faults: install ## 44 faults and what must hold all the same; FAULTS="4 broker-killed" plays only these
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+.PHONY: soak
+soak: install ## both directions under random faults for MINUTES=20, then the ledger
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
 
 .PHONY: check
 check: install ## what CI asks beside the tests: style, types, imports, dead code

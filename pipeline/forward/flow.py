@@ -308,6 +308,7 @@ class Flow:
             self._unread.clear()
             self._audit.revoked()
             self.checkpoint.revoke()
+            await self._abandon()
 
     async def _drain(self, budget: float) -> None:
         """End what is in flight, in this order.

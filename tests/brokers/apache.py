@@ -54,7 +54,8 @@ class _Machine(Protocol):
 
 
 class _Java:
-    def __init__(self) -> None:
+    def __init__(self, cluster: str = "") -> None:
+        self.cluster = cluster or uuid.uuid4().hex[:22]
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-test-"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -63,13 +64,12 @@ class _Java:
         if not file.exists():
             settings = {**properties, "log.dirs": str(self._folder / "data")}
             file.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-            cluster = uuid.uuid4().hex[:22]
             _run(
                 *_java(),
                 "kafka.tools.StorageTool",
                 "format",
                 "-t",
-                cluster,
+                self.cluster,
                 "-c",
                 str(file),
             )
@@ -144,6 +144,9 @@ class Apache:
         self.sasl = ""  # PLAIN, unencrypted
         self.tls = ""  # SCRAM-SHA-512 over TLS, vouched for by the file `authority`
         self.authority = Path()
+        # One more, where a test may put a proxy, and where that must lead to.
+        self.proxied = self.behind = ""
+        self.more: dict[str, str] = {}  # properties beside and instead of ours
         self._machine = machine
         self._properties: dict[str, str] = {}
 
@@ -156,13 +159,23 @@ class Apache:
         if self._machine is None:
             self._await()
             return self
-        client, login, tls, controller = (f"127.0.0.1:{port}" for port in _ports(4))
-        self.bootstrap, self.sasl, self.tls = client, login, tls
+        ports = [f"127.0.0.1:{port}" for port in _ports(6)]
+        self.bootstrap, self.sasl, self.tls, self.proxied, self.behind = ports[:5]
         self._folder = tempfile.TemporaryDirectory(prefix="kafka-test-")
         authority = Authority(Path(self._folder.name))
         self.authority = authority.file
+        addresses = {
+            "PLAINTEXT": self.bootstrap,
+            "SASL_PLAINTEXT": self.sasl,
+            "SASL_SSL": self.tls,
+            "PROXIED": self.behind,
+        }
         pair = authority.vouch("127.0.0.1")
-        self._properties = _properties(client, login, tls, controller, pair)
+        self._properties = _properties(addresses, self.proxied, ports[5], pair)
+        self._properties |= self.more
+        if self._properties["process.roles"] == "broker":
+            own, _, _ = self._properties["listeners"].partition(",CONTROLLER")
+            self._properties["listeners"] = own
         try:
             self.start()
             self._admit()
@@ -205,6 +218,20 @@ class Apache:
     def thaw(self) -> None:
         """Go on after `freeze`."""
         self._owned.resume()
+
+    def second(self) -> "Apache":
+        """Another broker of the same cluster, not yet entered; raises `Unavailable`."""
+        if not isinstance(self._machine, _Java):
+            raise Unavailable("a second broker is started with Java and Maven only")
+        other = Apache(machine=_Java(self._machine.cluster))
+        voters = "controller.quorum.voters"
+        other.more = {
+            **self.more,
+            "process.roles": "broker",
+            "node.id": "2",
+            voters: self._properties[voters],
+        }
+        return other
 
     def create(self, *topics: str, partitions: int = 1, **config: str) -> None:
         """Make topics; configuration keys have underscores for dots."""
@@ -259,10 +286,10 @@ def find() -> Apache:
 
 
 def _properties(
-    client: str, login: str, tls: str, controller: str, pair: Pair
+    addresses: Mapping[str, str], proxied: str, controller: str, pair: Pair
 ) -> dict[str, str]:
     modules = "org.apache.kafka.common.security"
-    listeners = f"PLAINTEXT://{client},SASL_PLAINTEXT://{login},SASL_SSL://{tls}"
+    listeners = ",".join(f"{name}://{at}" for name, at in addresses.items())
     plain, encrypted = "listener.name.sasl_plaintext", "listener.name.sasl_ssl"
     return {
         "process.roles": "broker,controller",
@@ -270,9 +297,10 @@ def _properties(
         "controller.quorum.voters": f"1@{controller}",
         "controller.listener.names": "CONTROLLER",
         "listeners": f"{listeners},CONTROLLER://{controller}",
-        "advertised.listeners": listeners,
+        "advertised.listeners": listeners.replace(addresses["PROXIED"], proxied),
         "listener.security.protocol.map": (
             "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,"
+            "PROXIED:PLAINTEXT,"
             "CONTROLLER:PLAINTEXT"
         ),
         "inter.broker.listener.name": "PLAINTEXT",
