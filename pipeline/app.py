@@ -70,6 +70,7 @@ from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
 from schemas.commands import Command
+from schemas.klaviyo import most_properties
 
 __all__ = [
     "App",
@@ -452,9 +453,10 @@ def forward(
 def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
     """Give what commands depend on beside the record."""
     return schema.Context(
-        metrics=schema.Metrics(**settings.events.model_dump()),
+        metrics=settings.events.model_dump(),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
+        most_properties=most_properties(settings.klaviyo.api_revision),
         backfill=backfill,
     )
 

@@ -8,6 +8,7 @@ goes.
 from typing import Any, Final, TypeAlias
 
 import msgspec
+from msgspec import UnsetType
 
 __all__ = ["Command", "CreateEvent", "Identity", "UpsertProfile"]
 
@@ -97,13 +98,13 @@ class CreateEvent(msgspec.Struct, gc=False):
     `properties` is the JSON object of the event's properties, encoded once here because
     it is the bulk of the body and the same for every revision. `profile` are attributes
     that ride along beside the identifiers (names only, see contract 5). `time` is RFC
-    3339 with an offset; `value` is a JSON number in major units, exact as in the source.
+    3339 with an offset, UNSET if Klaviyo is to take that of receipt; `value` is a JSON number in major units, exact as in the source.
     """
 
     identity: Identity
     metric: str
     unique_id: str
-    time: str
+    time: str | UnsetType
     properties: msgspec.Raw
     profile: dict[str, str]
     value: msgspec.Raw | None = None
