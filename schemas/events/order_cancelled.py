@@ -8,7 +8,9 @@ from schemas.order_effects import OrderReading, read_order
 
 __all__ = ["EXAMPLES", "OrderCancelled"]
 
-CANCELLED: Final = Metric("order_cancelled", "Cancelled Order", "an `order.cancelled` record")
+CANCELLED: Final = Metric(
+    "order_cancelled", "Cancelled Order", "an `order.cancelled` record"
+)
 EXAMPLES: Final = (
     b"""{"type":"order.cancelled","id":"evt-9","occurred_at":"2026-11-02T11:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50",

@@ -10,7 +10,9 @@ from schemas.order_effects import OrderReading, read_order
 
 __all__ = ["EXAMPLES", "Fulfillment", "OrderFulfilled"]
 
-FULFILLED: Final = Metric("order_fulfilled", "Fulfilled Order", "an `order.fulfilled` record")
+FULFILLED: Final = Metric(
+    "order_fulfilled", "Fulfilled Order", "an `order.fulfilled` record"
+)
 EXAMPLES: Final = (
     b"""{"type":"order.fulfilled","id":"evt-7","occurred_at":"2026-11-02T09:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50",

@@ -15,7 +15,9 @@ from schemas.properties import encoded
 __all__ = ["EXAMPLES", "OrderPlaced"]
 
 PLACED: Final = Metric("order_placed", "Placed Order", "an `order.placed` record")
-ORDERED: Final = Metric("ordered_product", "Ordered Product", "each line of a placed order")
+ORDERED: Final = Metric(
+    "ordered_product", "Ordered Product", "each line of a placed order"
+)
 EXAMPLES: Final = (
     b"""{"type":"order.placed","id":"evt-6","occurred_at":"2026-11-01T10:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50","subtotal":"30.00",
@@ -46,9 +48,7 @@ class OrderPlaced(Event, tag="order.placed"):
             return reading
         properties = reading.encoded(reading.properties(reading.lines))
         commands: list[Command] = [
-            reading.create(
-                context.named(PLACED), reading.id, reading.total, properties
-            )
+            reading.create(context.named(PLACED), reading.id, reading.total, properties)
         ]
         names = _line_names([read.line for read in reading.lines])
         for name, read in zip(names, reading.lines, strict=True):
