@@ -98,7 +98,8 @@ class CreateEvent(msgspec.Struct, gc=False):
     `properties` is the JSON object of the event's properties, encoded once here because
     it is the bulk of the body and the same for every revision. `profile` are attributes
     that ride along beside the identifiers (names only, see contract 5). `time` is RFC
-    3339 with an offset, UNSET if Klaviyo is to take that of receipt; `value` is a JSON number in major units, exact as in the source.
+    3339 with an offset, UNSET if Klaviyo is to take that of receipt; `value` is a JSON
+    number in major units, exact as in the source.
     """
 
     identity: Identity
