@@ -148,15 +148,16 @@ class Ticket:
 
 
 class Item:
-    """One thing to ask of Klaviyo.
+    """One thing to ask of Klaviyo: an update of a profile, or a run of events.
 
-    `parts` are the tickets it settles with what each of them asked; several only when
-    waiting profile updates of one customer were coalesced into `command`.
+    `commands` are one update, or the events of one record, all of one profile. `parts`
+    are the tickets it settles with what each of them asked (of a run, its first event);
+    several only when waiting profile updates of one customer were coalesced.
     """
 
     __slots__ = (
         "alone",
-        "command",
+        "commands",
         "kind",
         "largest",
         "parts",
@@ -167,23 +168,28 @@ class Item:
 
     def __init__(
         self,
-        command: Command,
+        commands: list[Command],
         parts: list[tuple[Ticket, Command]],
         *,
         alone: bool = False,
     ) -> None:
-        self.command = command
-        self.kind = _kind(command)
+        self.commands = commands
+        self.kind = _kind(commands[0])
         self.parts = parts
         self.sequence = parts[0][0].sequence
-        self.row = b""  # encoded for a bulk request, once
+        self.row = b""  # encoded for a bulk request, once; of a run, with commas between
         self.person = b""  # the profile it is about, encoded likewise
         self.largest = 10**9  # rows of a request it may be in; fewer to find a bad one
         self.alone = alone  # was taken out of a refused group: not to be coalesced again
 
+    @property
+    def command(self) -> Command:
+        """What it asks, or the first of a run."""
+        return self.commands[0]
+
     def coalesce(self, command: Command, part: tuple[Ticket, Command]) -> None:
         """Take over one more update of the same profile: `command` does both."""
-        self.command = command
+        self.commands = [command]
         self.kind = _kind(command)
         self.parts.append(part)
         self.row = b""
@@ -192,6 +198,20 @@ class Item:
         """From now on by single call only: a bulk one could not carry it."""
         self.kind = "single"
         self.alone = True
+
+    def split(self, count: int) -> Item:
+        """The first `count` events of a run as an item of their own; the rest stays."""
+        ((ticket, _),) = self.parts
+        ticket.left += 1
+        head = Item(self.commands[:count], [(ticket, self.commands[0])])
+        self.commands = self.commands[count:]
+        self.parts = [(ticket, self.commands[0])]
+        self.row = b""
+        return head
+
+    def rows(self) -> list[Item]:
+        """Each event of a run by itself; these are not counted by the ticket."""
+        return [Item([command], self.parts) for command in self.commands]
 
     def halves(self) -> list[Item]:
         """A coalesced item that was refused, as two smaller ones: finds the bad part.
@@ -218,4 +238,4 @@ def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:
         merged = command.merged(later)
         assert merged is not None  # noqa: S101  what was merged once can be again
         command = merged
-    return Item(command, parts, alone=True)
+    return Item([command], parts, alone=True)

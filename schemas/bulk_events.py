@@ -10,7 +10,7 @@ first with the endpoint, to 2026-07-15; the repeat is refused from 2025-01-15 on
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -30,7 +30,7 @@ __all__ = [
     "body",
     "person",
     "place",
-    "row",
+    "rows",
 ]
 
 SINCE: Final = "2024-05-15"  # first revision with POST /api/event-bulk-create-jobs
@@ -68,7 +68,7 @@ class _Person(msgspec.Struct, tag_field="type", tag="profile", gc=False):
 
 
 class Entry(NamedTuple):
-    """One profile and its events, in order."""
+    """One profile and its events, in order; each of `rows` may hold several."""
 
     person: bytes
     rows: list[bytes]
@@ -93,21 +93,24 @@ _POINTER: Final = re.compile(
 )
 
 
-def row(command: CreateEvent) -> bytes:
-    """Encode the event without its profile."""
+def rows(commands: Iterable[CreateEvent]) -> bytes:
+    """Encode events without their profile, with commas between them."""
     return _ENCODE(
-        _Row(
-            _Attributes(
-                command.properties,
-                command.time,
-                command.unique_id,
-                metric(command.metric),
-                command.value,
-                command.currency,
-                command.backfill,
+        [
+            _Row(
+                _Attributes(
+                    command.properties,
+                    command.time,
+                    command.unique_id,
+                    metric(command.metric),
+                    command.value,
+                    command.currency,
+                    command.backfill,
+                )
             )
-        )
-    )
+            for command in commands
+        ]
+    )[1:-1]
 
 
 def person(command: CreateEvent) -> bytes:

@@ -34,15 +34,14 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
 
         For example `i:C-1`, `e:ada@shop.dev`, `p:+12025550123`.
         """
-        return tuple(
-            prefix + value
-            for prefix, value in (
-                ("i:", self.external_id),
-                ("e:", self.email),
-                ("p:", self.phone),
-            )
-            if value is not None
-        )
+        names = []
+        if self.external_id is not None:
+            names.append("i:" + self.external_id)
+        if self.email is not None:
+            names.append("e:" + self.email)
+        if self.phone is not None:
+            names.append("p:" + self.phone)
+        return tuple(names)
 
 
 class UpsertProfile(msgspec.Struct):

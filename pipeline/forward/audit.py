@@ -14,6 +14,7 @@ and events:read only switches the audit off.
 import asyncio
 import heapq
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias
@@ -95,10 +96,10 @@ class Audit:
             for name in (who.external_id, who.email, who.phone):
                 if name in watched:
                     self._overtake(watched[name])
-        self._left -= 1
-        if self._left == 0:
-            self._left = self._gap()
-            self._take(item)
+        self._left -= len(item.commands)
+        while self._left <= 0:
+            self._take(item, item.commands[int(self._left) - 1])
+            self._left += self._gap()
 
     def revoked(self) -> None:
         """From now on others may change the customers whose profiles wait here."""
@@ -119,13 +120,15 @@ class Audit:
 
     # -- choose and wait ------------------------------------------------------------
 
-    def _gap(self) -> int:
-        """Items until the next sample; random, as what comes may have a rhythm."""
-        return 1 + int(self._chance() * (2 * self._sample - 1)) if self._sample else 0
+    def _gap(self) -> float:
+        """Commands until the next sample; random, as what comes may have a rhythm."""
+        if not self._sample:
+            return math.inf
+        return 1 + int(self._chance() * (2 * self._sample - 1))
 
-    def _take(self, item: Item) -> None:
-        kind, sent, operations = _sent(item.command, self._client.served)
-        who = wire.identifiers(item.command.identity)
+    def _take(self, item: Item, command: Command) -> None:
+        kind, sent, operations = _sent(command, self._client.served)
+        who = wire.identifiers(command.identity)
         if not any(map(held.askable, who.values())):
             return
         if self._bytes + len(sent) > ROOM:
@@ -263,7 +266,7 @@ class Audit:
         )
 
     def _switch_off(self, message: str, **fields: str) -> None:
-        self._left = 0
+        self._left = math.inf
         self._waiting.clear()
         self._watched.clear()
         self._log.warning(message, **fields)

@@ -8,7 +8,7 @@ themselves.
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
@@ -55,61 +55,79 @@ class Parcel:
         self._bytes = bulk_events.EMPTY if route.kind == "event" else bulk_profiles.EMPTY
         self._misses = 0
         self._ids: set[tuple[str, str]] = set()
-        self._last: CreateEvent | None = None  # whose profile was encoded last
-        self._person = b""
+        self._person = b""  # whose events were put in last
 
-    def add(self, item: Item) -> bool:
-        """Put the item in; false if it does not fit, or not beside what is in already."""
+    def add(self, item: Item) -> Item | None:
+        """Put the item in, or so many events of it as fit; their rest stays.
+
+        What is in now; None if nothing fits, or not beside what is in already.
+        """
         if self._rows >= item.largest:
-            return False
-        match item.command, self._route.bytes:
-            case CreateEvent() as event, int() as most:
-                if not self._add_event(item, event, most):
-                    return False
-            case UpsertProfile() as update, int() as most:
-                if not self._add_profile(item, update, most):
-                    return False
-            case _:
-                pass  # a single call; its body is made when it is sent
-        self._rows += 1
-        self._most = min(self._most, item.largest)
-        self.full = self.full or self._rows >= self._most
-        return True
+            return None
+        put: Item | None = item
+        most = self._route.bytes
+        if item.kind == "event":
+            put = self._add_events(item, most)
+        elif most is not None:
+            put = self._add_profile(item, most)
+        if put is not None:
+            self._rows += len(put.commands)
+            self._most = min(self._most, item.largest)
+            self.full = self.full or self._rows >= self._most
+        return put
 
-    def _add_event(self, item: Item, event: CreateEvent, most: int) -> bool:
-        name = (event.metric, event.unique_id)
-        if name in self._ids:  # a repeat inside a request fails the whole of it
-            return False
-        if not item.row:
-            item.row = bulk_events.row(event)
-        size = len(item.row) + 1
-        last = self._last
-        same = (
-            last is not None
-            and event.identity is last.identity
-            and event.profile is last.profile
-        )
-        person = self._person if same else bulk_events.person(event)
+    def _add_events(self, item: Item, most: int | None) -> Item | None:
+        events = cast("list[CreateEvent]", item.commands)
+        room = self._most - self._rows
+        if most is None:  # a single call; its body is made when it is sent
+            return item if len(events) <= room else item.split(room)
+        some = events if len(events) <= room else events[:room]
+        names = {(event.metric, event.unique_id) for event in some}
+        if len(names) < len(some) or not names.isdisjoint(self._ids):
+            some = self._fresh(some)
+            if not some:
+                return None
+        row = item.row if some is events and item.row else bulk_events.rows(some)
+        person = item.person or bulk_events.person(events[0])
+        while len(row) > most and len(some) > 1 and not self._rows:
+            some = some[: len(some) // 2]  # one record for several requests
+            row = bulk_events.rows(some)
+        size = len(row) + 1
         if person != self._person:
             size += bulk_events.ENTRY + len(person)
         if not self._fits(size, most):
-            return False
-        item.person, self._person, self._last = person, person, event
-        self._ids.add(name)
+            return None
+        put = item if len(some) == len(events) else item.split(len(some))
+        put.row, put.person, item.person, self._person = row, person, person, person
+        self._ids |= names
         self._bytes += size
-        return True
+        return put
 
-    def _add_profile(self, item: Item, update: UpsertProfile, most: int) -> bool:
+    def _fresh(self, events: Sequence[CreateEvent]) -> list[CreateEvent]:
+        """The first events up to a repeat, which would fail the whole request."""
+        names = set(self._ids)
+        some = []
+        for event in events:
+            name = (event.metric, event.unique_id)
+            if name in names:
+                break
+            names.add(name)
+            some.append(event)
+        return some
+
+    def _add_profile(self, item: Item, most: int) -> Item | None:
         if not item.row:
+            update = item.command
+            assert isinstance(update, UpsertProfile)  # noqa: S101  so says its kind
             item.row = wire.profile(update, self._served)
         if len(item.row) > bulk_profiles.LARGEST:
             item.single()  # Klaviyo says what is wrong with it
-            return False
+            return None
         size = len(item.row) + 1
         if not self._fits(size, most):
-            return False
+            return None
         self._bytes += size
-        return True
+        return item
 
     def _fits(self, size: int, most: int) -> bool:
         if not self._rows or self._bytes + size <= most:
@@ -169,7 +187,7 @@ class Batcher:
                 line.slots.release()
                 continue
             operation = line.route.operation
-            self._metrics.batch_size.labels(operation).observe(len(group.items))
+            self._metrics.batch_size.labels(operation).observe(group.rows)
             task = asyncio.create_task(self._carry(line.route, group, permit))
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, group, permit, line.slots))

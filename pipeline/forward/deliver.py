@@ -6,6 +6,7 @@ refusal costs as little as possible (contract G7): first the named optional fiel
 the weaker identifiers, only then the item.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Final, Literal, TypeAlias
 
@@ -50,46 +51,59 @@ class Deliver:
         self, items: Sequence[Item], permit: Permit, *, bulk: bool
     ) -> Sequence[Outcome]:
         """Outcomes by index. Cancelling it leaves no outcome at all."""
-        if bulk:
-            return await self._bulk(items, permit, REPAIRS)
-        return [await self._single(item, permit) for item in items]
-
-    async def _bulk(
-        self, items: Sequence[Item], permit: Permit | None, repairs: int
-    ) -> list[Outcome]:
-        """All rows in one request; what Klaviyo names in a refusal is taken out.
-
-        It refuses a request whole. Rows that a pointer names are mended or dead, the rest
-        is sent again; when nobody is named, halves find the one, the last by itself.
-        """
-        if not items:
-            return []
+        if not bulk:
+            return [await self._single(item, permit) for item in items]
         answer = await self._client.create_events(_body(items), permit)
         if isinstance(answer, Accepted):
             return [DELIVERED] * len(items)
-        if len(items) == 1:
-            return [await self._single(items[0], None)]
-        named = _named(items, answer)
+        runs = [_rows(item) for item in items]
+        rows = list(itertools.chain.from_iterable(runs))
+        ends = iter(await self._refused(rows, answer, REPAIRS))
+        outcomes = []
+        for item, run in zip(items, runs, strict=True):
+            own = list(itertools.islice(ends, len(run)))
+            outcomes.append(next((end for end in own if end != DELIVERED), DELIVERED))
+            item.commands = [row.command for row in run]  # what Klaviyo took
+        return outcomes
+
+    async def _bulk(self, rows: Sequence[Item], repairs: int) -> list[Outcome]:
+        """All rows, of one event each, in one request."""
+        if not rows:
+            return []
+        answer = await self._client.create_events(_body(rows), None)
+        if isinstance(answer, Accepted):
+            return [DELIVERED] * len(rows)
+        return await self._refused(rows, answer, repairs)
+
+    async def _refused(
+        self, rows: Sequence[Item], answer: Refused, repairs: int
+    ) -> list[Outcome]:
+        """What Klaviyo names in a refusal is taken out, as it refuses a request whole.
+
+        Rows that a pointer names are mended or dead, the rest is sent again; when nobody
+        is named, halves find the one, the last by itself.
+        """
+        if len(rows) == 1:
+            return [await self._single(rows[0], None)]
+        named = _named(rows, answer)
         if not named:
             # One after the other: rows of one customer stand in both.
-            middle = len(items) // 2
-            first = await self._bulk(items[:middle], None, repairs)
-            return first + await self._bulk(items[middle:], None, repairs)
+            middle = len(rows) // 2
+            first = await self._bulk(rows[:middle], repairs)
+            return first + await self._bulk(rows[middle:], repairs)
         outcomes: dict[int, Outcome] = {}
         for index, faults in named.items():
-            item = items[index]
-            repaired = self._without(item.command, faults) if repairs else None
+            row = rows[index]
+            repaired = self._without(row.command, faults) if repairs else None
             if repaired is None:
-                outcomes[index] = _dead(item.command, answer, answer.attempts, faults[0])
+                outcomes[index] = _dead(row.command, answer, answer.attempts, faults[0])
             else:
-                item.command = repaired
-                assert isinstance(repaired, CreateEvent)  # noqa: S101  as it was before
-                item.row = bulk_events.row(repaired)
-                item.person = bulk_events.person(repaired)
-        rest = [index for index in range(len(items)) if index not in outcomes]
-        sent = await self._bulk([items[index] for index in rest], None, repairs - 1)
+                row.commands = [repaired]
+                _encode(row)
+        rest = [index for index in range(len(rows)) if index not in outcomes]
+        sent = await self._bulk([rows[index] for index in rest], repairs - 1)
         outcomes.update(zip(rest, sent, strict=True))
-        return [outcomes[index] for index in range(len(items))]
+        return [outcomes[index] for index in range(len(rows))]
 
     async def _single(self, item: Item, permit: Permit | None) -> Outcome:
         command = item.command
@@ -99,7 +113,7 @@ class Deliver:
             permit = None  # a repaired command is a new call
             attempts += answer.attempts
             if isinstance(answer, Accepted):
-                item.command = command  # what Klaviyo took
+                item.commands = [command]  # what Klaviyo took
                 return DELIVERED
             # What was coalesced is taken apart first: the value that is refused may have
             # come after a good one of the same field.
@@ -151,6 +165,21 @@ def _strongest(identity: Identity) -> Identity:
     if identity.email is not None:
         return Identity(email=identity.email)
     return identity
+
+
+def _rows(item: Item) -> list[Item]:
+    """Each event of the run by itself, as a row of a request."""
+    rows = item.rows()
+    for row in rows:
+        _encode(row)
+    return rows
+
+
+def _encode(row: Item) -> None:
+    event = row.command
+    assert isinstance(event, CreateEvent)  # noqa: S101  so says its kind
+    row.row = bulk_events.rows([event])
+    row.person = bulk_events.person(event)
 
 
 def _body(items: Sequence[Item]) -> bytes:

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
 from pipeline.records import Item, Kind, Ticket
-from schemas.commands import Command, UpsertProfile
+from schemas.commands import Command, CreateEvent, UpsertProfile
 
 __all__ = ["Group", "Lanes"]
 
@@ -56,8 +56,8 @@ class Parcel(Protocol):
     full: bool
     """Nothing more fits."""
 
-    def add(self, item: Item) -> bool:
-        """Put the item in; false if it does not fit, or not beside what is in already."""
+    def add(self, item: Item) -> Item | None:
+        """Put the item in, or so much of it as fits; None if nothing does."""
         ...
 
 
@@ -71,6 +71,11 @@ class Group:
         self.items: list[Item] = []
         self.lanes: list[_Lane] = []
 
+    @property
+    def rows(self) -> int:
+        """Rows of the request."""
+        return sum(len(item.commands) for item in self.items)
+
 
 _Heap: TypeAlias = list[
     tuple[int, int, _Lane]
@@ -83,6 +88,22 @@ def _begun(item: Item) -> bool:
 
 def _head(heap: _Heap) -> tuple[int, int]:
     return heap[0][:2]
+
+
+def _runs(commands: Sequence[Command]) -> Iterator[list[Command]]:
+    """Events of one profile that stand together, and any other command by itself."""
+    run: list[Command] = []
+    for command in commands:
+        if run and not (
+            isinstance(command, CreateEvent)
+            and isinstance(last := run[-1], CreateEvent)
+            and command.identity is last.identity
+            and command.profile is last.profile
+        ):
+            yield run
+            run = []
+        run.append(command)
+    yield run
 
 
 def _names(item: Item) -> Iterator[str]:
@@ -112,29 +133,30 @@ class Lanes:
         """Queue what the record asks for. All commands are about one customer."""
         lane = self._lane(commands[0].identity.names())
         items = lane.items
-        for command in commands:
+        for run in _runs(commands):
+            first = run[0]
             last = items[-1] if items else None
             if (
                 last is not None
-                and isinstance(command, UpsertProfile)
+                and isinstance(first, UpsertProfile)
                 and isinstance(last.command, UpsertProfile)
                 and not last.alone
-                and (merged := last.command.merged(command)) is not None
+                and (merged := last.command.merged(first)) is not None
             ):
                 before = last.kind
-                last.coalesce(merged, (ticket, command))
+                last.coalesce(merged, (ticket, first))
                 if last.kind != before:
                     self._waiting[before] -= 1
                     self._waiting[last.kind] += 1
                     lane.queued = 0  # it may stand among those of the kind before
             else:
-                items.append(last := Item(command, [(ticket, command)]))
-                self._waiting[last.kind] += 1
-        ticket.left += len(commands)
+                items.append(last := Item(run, [(ticket, first)]))
+                self._waiting[last.kind] += len(run)
+            ticket.left += 1
         self._offer(lane)
 
     def waiting(self, kind: Kind) -> int:
-        """How many items of that kind wait, those behind a busy lane included."""
+        """How many rows of that kind wait, those behind a busy lane included."""
         return self._waiting[kind]
 
     def ready(self, kind: Kind) -> bool:
@@ -158,12 +180,9 @@ class Lanes:
         while not parcel.full and (heap := self._oldest(kind)):
             lane = heapq.heappop(heap)[2]
             lane.queued = 0
-            run = self._fit(lane, kind, parcel)
-            if run:
+            if self._fit(lane, kind, parcel, group.items):
                 lane.busy += 1
                 group.lanes.append(lane)
-                group.items.extend(lane.items[:run])
-                del lane.items[:run]
             else:
                 aside.append(lane)  # its head goes in another request
         for lane in aside:
@@ -171,29 +190,34 @@ class Lanes:
         if group.items:
             self.in_flight += 1
         for item in group.items:
-            self._waiting[item.kind] -= 1
+            self._waiting[item.kind] -= len(item.commands)
             for ticket, _ in item.parts:
                 ticket.begun = True
         return group
 
-    def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel) -> int:
-        """Put the lane's head into the parcel; how many items of it went in."""
+    def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel, taken: list[Item]) -> bool:
+        """Move the lane's head into the parcel; whether anything went in."""
+        some = False
         run = 0
         for item in lane.items:
-            if item.kind not in CARRIES[kind] or not self._put(item, parcel):
+            before = item.kind
+            if before not in CARRIES[kind]:
+                break
+            put = parcel.add(item)
+            if item.kind != before:  # too large for the endpoint: a single call may do
+                self._waiting[before] -= 1
+                self._waiting[item.kind] += 1
+            if put is None:
+                break
+            some = True
+            taken.append(put)
+            if put is not item:
                 break
             run += 1
-            if kind != "event" or parcel.full:
+            if before != "event" or parcel.full:
                 break
-        return run
-
-    def _put(self, item: Item, parcel: Parcel) -> bool:
-        before = item.kind
-        put = parcel.add(item)
-        if item.kind != before:  # too large for the endpoint: a single call may do
-            self._waiting[before] -= 1
-            self._waiting[item.kind] += 1
-        return put
+        del lane.items[:run]
+        return some
 
     def release(self, group: Group, again: Sequence[Item] = ()) -> None:
         """The request has ended; `again` are items to send anew, ahead of what waits."""
@@ -203,7 +227,7 @@ class Lanes:
         if group.era == self._era:
             for item in reversed(again):
                 self._lane(tuple(_names(item))).items.insert(0, item)
-                self._waiting[item.kind] += 1
+                self._waiting[item.kind] += len(item.commands)
             for lane in group.lanes:
                 self._offer(lane.home())
         self._released.set()
@@ -216,7 +240,7 @@ class Lanes:
         for lane in set(self._by_name.values()):
             kept = list(itertools.takewhile(_begun, lane.items))
             for item in lane.items[len(kept) :]:
-                self._waiting[item.kind] -= 1
+                self._waiting[item.kind] -= len(item.commands)
             lane.items = kept
             lane.queued = 0
             self._offer(lane)
@@ -292,10 +316,14 @@ class Lanes:
         """Put the lane among the ready ones, or drop it when it is empty."""
         if lane.busy or lane.queued:
             return
-        if not lane.items or len(lane.names) > lane.bound:
-            self._rename(lane)
         if not lane.items:
+            for name in lane.names:
+                if self._by_name.get(name) is lane:
+                    del self._by_name[name]
+            lane.names = []
             return
+        if len(lane.names) > lane.bound:
+            self._rename(lane)
         head = lane.items[0]
         self._entries += 1
         lane.queued = self._entries

@@ -69,8 +69,8 @@ def _bodies(records: Sequence[Record]) -> Iterator[bytes]:
         if events + len(made) > bulk_events.ROWS:
             yield bulk_events.body(entries)
             entries, events = [], 0
-        rows = [bulk_events.row(event) for event in made]
-        entries.append(bulk_events.Entry(bulk_events.person(made[0]), rows))
+        rows = bulk_events.rows(made)
+        entries.append(bulk_events.Entry(bulk_events.person(made[0]), [rows]))
         events += len(made)
     yield bulk_events.body(entries)
 

@@ -88,9 +88,9 @@ class World:
         for command in commands:
             self._offset += 1
             record = Record("shop.orders", 2, self._offset, 0, None, b"")
-            items.append(Item(command, [(Ticket(record, Lot(), 1, 1), command)]))
+            items.append(Item([command], [(Ticket(record, Lot(), 1, 1), command)]))
             if bulk and isinstance(command, CreateEvent):
-                items[-1].row = bulk_events.row(command)
+                items[-1].row = bulk_events.rows([command])
                 items[-1].person = bulk_events.person(command)
         permit: Any = None
         outcomes = await self._deliver.send(items, permit, bulk=bulk)
@@ -350,7 +350,7 @@ async def test_without_a_unique_id_the_properties_decide(shown: int, result: str
     metrics = Metrics()
     audit = Audit(client, 1, lambda: 0.0, metrics, LoopClock())
     record = Record("t", 0, 0, 0, None, b"")
-    audit.delivered(Item(order(1), [(Ticket(record, Lot(), 1, 1), order(1))]))
+    audit.delivered(Item([order(1)], [(Ticket(record, Lot(), 1, 1), order(1))]))
     task = asyncio.create_task(audit.run())
     await asyncio.sleep(OVER)
     task.cancel()

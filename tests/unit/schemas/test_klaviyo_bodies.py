@@ -258,7 +258,7 @@ def test_backfill_stands_in_both_bodies_only_when_it_is_true() -> None:
         assert b"backfill" not in klaviyo.event(usual, revision)
         body = msgspec.json.decode(klaviyo.event(history, revision))
         assert body["data"]["attributes"]["backfill"] is True
-    assert b"backfill" not in bulk_events.row(usual)
-    row = msgspec.json.decode(bulk_events.row(history))
+    assert b"backfill" not in bulk_events.rows([usual])
+    row = msgspec.json.decode(bulk_events.rows([history]))
     assert row["attributes"]["backfill"] is True
     assert bulk_events.person(usual) == bulk_events.person(history)
