@@ -132,9 +132,10 @@ def fitting(value: Any, levels: int) -> Any:  # noqa: ANN401  any JSON value
         case bool() | float() | None:
             return value
         case str():
-            if len(value) <= _MAX_STRING // 4:  # bytes a character has at most
-                return value
-            return value.encode()[:_MAX_STRING].decode(errors="ignore")
+            short = len(value) <= _MAX_STRING // 4  # bytes a character has at most
+            return (
+                value if short else value.encode()[:_MAX_STRING].decode("utf-8", "ignore")
+            )
         case int():
             return value if _INT_MIN <= value <= _INT_MAX else UNSET
         case list() if levels > 0:

@@ -46,7 +46,7 @@ def lighter(
 
 
 def _weights(command: UpsertProfile) -> Iterator[tuple[int, str, str]]:
-    """Yield each field that may go: the bytes it takes, at least, where it is, its name."""
+    """Yield each field that may go: bytes it takes at least, where it is, its name."""
 
     def size(value: Any) -> int:  # noqa: ANN401  any JSON value
         return len(_ENCODER.encode(value))

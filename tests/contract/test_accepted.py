@@ -1,8 +1,8 @@
 """Whatever the planner makes of a record, Klaviyo takes it: singly and in bulk.
 
-Records here are as bad as the right JSON types allow: too long, too deep, too many, out of
-time. The sandbox judges, for the revisions people ask for, by the official structure and
-by the documented limits.
+Records here are as bad as the right JSON types allow: too long, too deep, too many, out
+of time. The sandbox judges, for the revisions people ask for, by the official structure
+and by the documented limits.
 """
 
 import json
