@@ -30,11 +30,16 @@ import uvloop
 from pipeline.clock import SYSTEM
 from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deletions import Deletions
 from pipeline.forward.deliver import Deliver
+from pipeline.forward.erased import Erased
+from pipeline.forward.facts import Facts, Table
 from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
 from pipeline.forward.imports import Imports
 from pipeline.forward.ledger import Ledger
+from pipeline.forward.links import Links
+from pipeline.forward.merges import Merges
 from pipeline.forward.plan import Planner
 from pipeline.forward.sent import Sent
 from pipeline.forward.source import Source
@@ -423,15 +428,38 @@ def forward(
     metrics: Metrics,
     imports: Imports | None = None,
     accepted: Callable[[Command], None] | None = None,
+    *,
+    writes: bool = True,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
     Without `imports` no profile goes by bulk. `accepted` is told what Klaviyo took.
+    Without `writes` nothing is kept of what is learnt, as nothing is sent.
     """
+    facts: list[Facts] = []
+
+    def state(owner: str) -> State:
+        return State(settings.kafka, settings.topics.state, f"{settings.slug}/{owner}")
+
+    def kept(owner: str, table: Table) -> Facts:
+        facts.append(Facts(state(owner), table, health, writes=writes))
+        return facts[-1]
+
+    merge = None
+    if settings.profile.identity_conflict == "merge":
+        links = Links()
+        merge = Merges(client, links, kept("links", links)).merge
+    erasing = sent = None
+    if settings.deletes.policy == "erase":
+        erased = Erased(settings.secrets.key.get_secret_value())
+        erasing = erased, kept("erased", erased)
+        sent = state("sent") if writes else None
     return Flow(
         planner=planner,
         client=client,
-        deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+        deliver=Deliver(client, metrics, settings.profile.identity_conflict, merge),
+        deletions=Deletions(client, SYSTEM, health, erasing, sent),
+        facts=facts,
         imports=imports,
         accepted=accepted,
         dead_letters=dead_letters,
@@ -456,6 +484,7 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         metrics=settings.events.model_dump(),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
+        deletes=settings.deletes.policy,
         most_properties=most_properties(settings.klaviyo.api_revision),
         backfill=backfill,
     )

@@ -15,7 +15,13 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from schemas import bulk_profiles
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Skipped
 
 __all__ = [
@@ -82,8 +88,9 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
     unique_id: str = ""
 
 
-# Which endpoints can carry an item: any for a profile update, or the single call only.
-Kind: TypeAlias = Literal["profile", "single", "event"]
+# Which endpoints can carry an item: any for a profile update, or the single call only;
+# the end of a customer, by deletes.policy.
+Kind: TypeAlias = Literal["profile", "single", "event", "suppress", "erase"]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
@@ -228,6 +235,10 @@ def _kind(command: Command) -> Kind:
             return "profile" if bulk_profiles.able(command) else "single"
         case CreateEvent():
             return "event"
+        case SuppressProfile():
+            return "suppress"
+        case EraseProfile():
+            return "erase"
 
 
 def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:

@@ -10,7 +10,14 @@ from typing import Any, Final, TypeAlias
 import msgspec
 from msgspec import UnsetType
 
-__all__ = ["Command", "CreateEvent", "Identity", "UpsertProfile"]
+__all__ = [
+    "Command",
+    "CreateEvent",
+    "EraseProfile",
+    "Identity",
+    "SuppressProfile",
+    "UpsertProfile",
+]
 
 # Attributes that are identifiers: a value stands in `identity`, only a None stands here.
 CLEARABLE: Final = {"email": "email", "phone_number": "phone"}
@@ -112,4 +119,16 @@ class CreateEvent(msgspec.Struct, gc=False):
     backfill: bool = False  # recorded without triggering flows: nobody gets a message
 
 
-Command: TypeAlias = UpsertProfile | CreateEvent
+class SuppressProfile(msgspec.Struct):
+    """See that nobody sends this customer an e-mail any more; the profile stays."""
+
+    identity: Identity
+
+
+class EraseProfile(msgspec.Struct):
+    """Delete all that Klaviyo holds about this customer, for good."""
+
+    identity: Identity
+
+
+Command: TypeAlias = UpsertProfile | CreateEvent | SuppressProfile | EraseProfile

@@ -34,6 +34,7 @@ SkipReason: TypeAlias = Literal[
     "events_off",
     "consent_off",
     "own_origin",
+    "erased",
 ]
 RejectReason: TypeAlias = Literal[
     "malformed", "schema", "no_identifier", "mapping_failed"
@@ -103,6 +104,7 @@ class Context(msgspec.Struct, frozen=True):
     metrics: Mapping[str, str] = {}  # names of metrics by setting, see `named`
     default_country: str | None = None  # ISO 3166-1 alpha-2; profile.default_country
     generate_events: bool = True  # klaviyo.generate_events
+    deletes: Literal["ignore", "suppress", "erase"] = "ignore"  # deletes.policy
     most_properties: int = 300  # of an event; `schemas.klaviyo.most_properties`
     backfill: bool = False  # history: no flow fires, no message goes to a customer
 

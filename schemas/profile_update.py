@@ -17,7 +17,13 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw
 
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.phone import phone
 
 __all__ = [
@@ -174,6 +180,8 @@ def sent(command: Command) -> Content:
 
     Compared with what comes back to tell our own writes from other people's.
     """
+    if isinstance(command, SuppressProfile | EraseProfile):
+        return {}  # Klaviyo does it some time later; it is news to others then
     who = command.identity
     attributes: dict[str, Any] = {
         "external_id": who.external_id,

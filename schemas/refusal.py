@@ -8,7 +8,14 @@ from typing import Final
 import msgspec
 from msgspec import UNSET, Raw
 
-from schemas.commands import CLEARABLE, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    CLEARABLE,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Field
 from schemas.properties import MARKER
 
@@ -45,6 +52,8 @@ def without(command: Command, pointer: str) -> tuple[Command, Field] | None:
             return _profile_without(command, steps)
         case CreateEvent():
             return _event_without(command, steps)
+        case SuppressProfile() | EraseProfile():
+            return None  # nothing in it is optional
 
 
 def _profile_without(

@@ -16,13 +16,20 @@ from pipeline.cli.findings import Finding
 from pipeline.errors import SettingsError
 from pipeline.records import Dead, Record, Skipped
 from pipeline.settings import Settings
-from schemas import klaviyo
-from schemas.commands import Command, UpsertProfile
+from schemas import klaviyo, privacy
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Event, Plan
 from schemas.mapping import Mapped
 
 __all__ = ["show", "unread"]
 
+_FOUND: Final = "<of the profile that is found>"
 _WIDE: Final = 200  # letters, where no terminal says how wide it is
 _NOW: Final = 1_793_527_200_000  # ms; stands for the record's time, the same every day
 
@@ -103,10 +110,17 @@ def _command(command: Command) -> str:
 def _request(command: Command, revision: str) -> str:
     """Return the single call; a backlog sends the same rows by bulk requests."""
     served = max(revision, klaviyo.OLDEST_SPOKEN)
-    if isinstance(command, UpsertProfile):
-        path, body = "profile-import", klaviyo.profile_import(command, served)
-    else:
-        path, body = "events", klaviyo.event(command, served)
+    path, body = "", b""
+    match command:
+        case UpsertProfile():
+            path, body = "profile-import", klaviyo.profile_import(command, served)
+        case CreateEvent():
+            path, body = "events", klaviyo.event(command, served)
+        case SuppressProfile():
+            path = "profile-suppression-bulk-create-jobs"
+            body = privacy.suppression([command.identity.email or _FOUND])
+        case EraseProfile():
+            path, body = "data-privacy-deletion-jobs", privacy.deletion(_FOUND)
     return f"POST /api/{path}\n{_pretty(body)}"
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from pipeline.clock import Clock
 from pipeline.forward import difference
@@ -29,7 +30,13 @@ from pipeline.klaviyo.client import Client
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Kind
 from schemas import klaviyo as wire
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 
 __all__ = ["DELAYS", "Audit"]
 
@@ -127,6 +134,10 @@ class Audit:
         return 1 + int(self._chance() * (2 * self._sample - 1))
 
     def _take(self, item: Item, command: Command) -> None:
+        if isinstance(command, SuppressProfile | EraseProfile):
+            return  # it takes hours, or leaves nothing to be read
+        if isinstance(command, CreateEvent) and command.time is UNSET:
+            return  # Klaviyo chose the second it would have to be looked for in
         kind, sent, operations = _sent(command, self._client.served)
         who = wire.identifiers(command.identity)
         if not any(map(held.askable, who.values())):
@@ -272,7 +283,9 @@ class Audit:
         self._log.warning(message, **fields)
 
 
-def _sent(command: Command, revision: str) -> tuple[Kind, bytes, tuple[str, str]]:
+def _sent(
+    command: UpsertProfile | CreateEvent, revision: str
+) -> tuple[Kind, bytes, tuple[str, str]]:
     """Kind, body as of a single call, and the operations: by itself, and in bulk."""
     match command:
         case UpsertProfile():

@@ -27,6 +27,8 @@ CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
     "profile": ("profile",),
     "single": ("profile", "single"),
     "event": ("event",),
+    "suppress": ("suppress",),
+    "erase": ("erase",),
 }
 
 

@@ -1,15 +1,25 @@
 """A record to commands: what should become true in Klaviyo because of it."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Context, Event, Plan, Rejected
 from schemas.mapping import NO_MAPPINGS, Mapped, Mappings
+from schemas.privacy import tombstone
 
 __all__ = ["Planner"]
+
+TOMBSTONE: Final = Skipped("tombstone")
 
 
 class Planner:
@@ -50,6 +60,8 @@ class Planner:
             planned = self.read(record)
             if isinstance(planned, Event | Mapped):
                 planned = planned.commands(self._context, record.timestamp)
+            elif planned == TOMBSTONE:
+                planned = tombstone(record.key, self._context)
         except MemoryError:
             raise  # ours to answer for, not the record's
         except Exception as error:  # noqa: BLE001  an event type that fails on a record
@@ -79,7 +91,7 @@ def _history(plan: Plan) -> Plan:
             case CreateEvent():
                 command.backfill = True
                 kept.append(command)
-            case UpsertProfile():
+            case UpsertProfile() | SuppressProfile() | EraseProfile():
                 kept.append(command)
             # whatever else there is subscribes, unsubscribes or moves between lists
     return Plan(kept, plan.skipped, plan.degraded)

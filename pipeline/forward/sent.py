@@ -38,8 +38,10 @@ class Sent:
 
     def note(self, command: Command) -> None:
         """Klaviyo accepted it."""
+        if not (content := profile_update.sent(command)):
+            return
         (name, *_) = command.identity.names()
-        self._waiting.setdefault(name, {}).update(profile_update.sent(command))
+        self._waiting.setdefault(name, {}).update(content)
         self._news.set()
 
     async def run(self) -> None:

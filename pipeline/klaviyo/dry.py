@@ -17,6 +17,8 @@ __all__ = ["DrySession"]
 _DONE: Final = (
     b'{"data":{"type":"dry-run","id":"dry-run","attributes":{"status":"complete"}}}'
 )
+# Whoever a read looks for, to show what would be asked about them.
+_FOUND: Final = b'{"data":[{"type":"profile","id":"dry-run","attributes":{}}]}'
 _OK: Final = frozenset({200})
 _IDENTIFIERS: Final = ("external_id", "email", "phone_number")
 
@@ -54,12 +56,13 @@ class DrySession(Session):
         return _Free()
 
     async def send(self, call: Call) -> Accepted | Refused:
-        """Show the call; a read shows nothing and is answered as empty."""
+        """Show the call; a read shows nothing and is answered by itself."""
         if call.method != "GET":
             self._show(f"{call.method} {call.path}\n{(call.body or b'').decode()}")
             if self._compare and call.body:
                 await self._differences(call.body)
-        return Accepted(min(call.accepted), _DONE, 1)
+        listed = call.operation == "get_profiles"
+        return Accepted(min(call.accepted), _FOUND if listed else _DONE, 1)
 
     async def _differences(self, body: bytes) -> None:
         for wanted in _profiles(json.loads(body)):

@@ -235,7 +235,15 @@ class Job:
     ) -> Selected:
         """Carry the selected records of these spans through the flow, to their end."""
         settings, health = self._settings, self._health
-        flow = forward(settings, self._klaviyo, planner, letters, health, self._metrics)
+        flow = forward(
+            settings,
+            self._klaviyo,
+            planner,
+            letters,
+            health,
+            self._metrics,
+            writes=self._dry is None,
+        )
         reader = Selected(
             Ranges(self._kafka, health),
             ranges,

@@ -400,11 +400,11 @@ class Profile(Section):
     """How customers become profiles."""
 
     identity_conflict: Annotated[
-        Literal["drop_identifier", "dead_letter"], BeforeValidator(lower)
+        Literal["drop_identifier", "dead_letter", "merge"], BeforeValidator(lower)
     ] = Field(
         default="drop_identifier",
-        description="When identifiers point to two profiles: leave the weaker one out, "
-        "or dead-letter the record.",
+        description="When identifiers point to two profiles: leave the weaker ones out, "
+        "dead-letter the record, or merge the profiles, which cannot be undone.",
     )
     default_country: Annotated[str, BeforeValidator(upper)] = Field(
         default="",
@@ -443,8 +443,12 @@ class Deliver(Section):
 class Deletes(Section):
     """What a deleted customer does."""
 
-    policy: Annotated[Literal["ignore"], BeforeValidator(lower)] = Field(
-        default="ignore", description="`customer.deleted` and tombstones: ignore."
+    policy: Annotated[Literal["ignore", "suppress", "erase"], BeforeValidator(lower)] = (
+        Field(
+            default="ignore",
+            description="`customer.deleted` and tombstones: ignore, suppress (no e-mail "
+            "any more), or erase for good, which needs secrets.key.",
+        )
     )
 
 

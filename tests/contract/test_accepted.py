@@ -20,7 +20,13 @@ from pipeline.sandbox.validate import loads
 from pipeline.sandbox.wire import Refused
 from schemas import bulk_events, bulk_profiles
 from schemas import klaviyo as wire
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.envelope import decode
 from schemas.event import Context, Event, Plan, Rejected
 from schemas.weight import lighter
@@ -158,9 +164,11 @@ def requests(command: Command, revision: str) -> Iterator[tuple[str, bytes]]:
         case CreateEvent():
             yield "/api/events", wire.event(command, revision)
             entry = bulk_events.Entry(
-                bulk_events.person(command), [bulk_events.row(command)]
+                bulk_events.person(command), [bulk_events.rows([command])]
             )
             yield "/api/event-bulk-create-jobs", bulk_events.body([entry])
+        case SuppressProfile() | EraseProfile():
+            raise AssertionError("asked for by nobody here")
 
 
 def accepted(message: dict[str, Any], revision: str) -> None:
