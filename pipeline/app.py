@@ -445,20 +445,20 @@ def forward(
         facts.append(Facts(state(owner), table, health, writes=writes))
         return facts[-1]
 
-    merge = None
-    if settings.profile.identity_conflict == "merge":
-        links = Links()
-        merge = Merges(client, links, kept("links", links)).merge
-    erasing = sent = None
+    erasing = linking = merge = sent = None
     if settings.deletes.policy == "erase":
         erased = Erased(settings.secrets.key.get_secret_value())
         erasing = erased, kept("erased", erased)
         sent = state("sent") if writes else None
+    if settings.profile.identity_conflict == "merge":
+        links = Links()
+        linking = links, kept("links", links)
+        merge = Merges(client, *linking).merge
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict, merge),
-        deletions=Deletions(client, SYSTEM, health, erasing, sent),
+        deletions=Deletions(client, SYSTEM, health, erasing, linking, sent),
         facts=facts,
         imports=imports,
         accepted=accepted,

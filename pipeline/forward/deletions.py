@@ -23,6 +23,7 @@ from schemas.commands import EraseProfile, Identity, SuppressProfile
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
     from pipeline.forward.erased import Erased
     from pipeline.forward.facts import Facts
+    from pipeline.forward.links import Links
 
 __all__ = ["Deletions"]
 
@@ -43,13 +44,15 @@ class Deletions:
         clock: Clock,
         health: Health,
         erased: "tuple[Erased, Facts] | None" = None,
+        links: "tuple[Links, Facts] | None" = None,
         sent: State | None = None,
     ) -> None:
-        """`erased` is the deny-list; `sent` what we keep of somebody's last writes."""
+        """`erased` is the deny-list; `links` and `sent` are what else we keep."""
         self._existing = client.existing
         self._clock = clock
         self._health = health
         self._erased = erased
+        self._links = links
         self._sent = sent
 
     async def send(self, items: Sequence[Item], permit: Permit) -> Sequence[Outcome]:
@@ -89,7 +92,7 @@ class Deletions:
     ) -> Outcome:
         assert self._erased is not None  # noqa: S101  the settings refuse it otherwise
         table, facts = self._erased
-        people = [who, *(each.who for each in found)]
+        people = [who, *(each.who for each in found), *self._linked(who)]
         at = datetime.fromtimestamp(self._clock.now(), UTC).isoformat()
         profiles = [each.id for each in found]
         await facts.write(table.entries(people, profiles, record, at))
@@ -97,10 +100,24 @@ class Deletions:
             answer = await self._existing.erase(privacy.deletion(profile))
             if isinstance(answer, Refused):
                 return _dead(answer)
-        if self._sent is not None:
-            names = (name for each in people for name in each.names())
-            await self._sent.keep(dict.fromkeys(names), self._health)
+        await self._forget(people)
         return DELIVERED
+
+    def _linked(self, who: Identity) -> list[Identity]:
+        """Customers whose profile became this one."""
+        if self._links is None or who.external_id is None:
+            return []
+        return [Identity(name) for name in self._links[0].became(who.external_id)]
+
+    async def _forget(self, people: Sequence[Identity]) -> None:
+        """Drop what we keep of them, but for the list."""
+        if self._links is not None:
+            table, facts = self._links
+            names = [each.external_id for each in people]
+            await facts.write(table.forget(filter(None, names)))
+        if self._sent is not None:
+            keys = (name for each in people for name in each.names())
+            await self._sent.keep(dict.fromkeys(keys), self._health)
 
     async def _found(self, who: Identity) -> list[Found] | Refused:
         """The profiles of this person, none of another customer who shares something.

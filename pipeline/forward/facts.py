@@ -44,10 +44,12 @@ class Facts:
         self._table = table
         self._health = health
         self._writes = writes
+        self._written = 0
 
     async def refresh(self) -> None:
         """Read what is new; waits for Kafka. Raises `SettingsError`."""
         while True:
+            writes = self._written
             try:
                 found = await self._state.load()
             except SettingsError:
@@ -57,8 +59,9 @@ class Facts:
                 await asyncio.sleep(AGAIN)
             else:
                 self._health.back("state topic")
-                await self.write(self._table.load(found))
-                return
+                if writes == self._written:  # else what was read is older than the table
+                    await self.write(self._table.load(found))
+                    return
 
     async def run(self) -> None:
         """Read what is new, for ever."""
@@ -68,6 +71,7 @@ class Facts:
 
     async def write(self, entries: Mapping[str, bytes | None]) -> None:
         """Keep these, None forgets; they are kept when it returns. Waits for Kafka."""
+        self._written += 1
         if self._writes:
             await self._state.keep(entries, self._health)
 

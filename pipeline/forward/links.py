@@ -7,7 +7,7 @@ to the one it became, or the next write would make the second profile anew.
     <customer id>  ->  the customer id that the profile has now
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -57,11 +57,13 @@ class Links:
             changed[destination] = None
         return self._changed(changed)
 
-    def forget(self, name: str) -> dict[str, bytes | None]:
-        """Drop what links that customer; give what is to be kept of it."""
-        return self._changed(
-            {source: None for source, now in self._links.items() if name in (source, now)}
-        )
+    def became(self, name: str) -> list[str]:
+        """The customers who are that one now."""
+        return [source for source, now in self._links.items() if now == name]
+
+    def forget(self, names: Iterable[str]) -> dict[str, bytes | None]:
+        """Drop the links of these customers; give what is to be kept of it."""
+        return self._changed(dict.fromkeys(self._links.keys() & set(names)))
 
     def _changed(self, changed: Mapping[str, str | None]) -> dict[str, bytes | None]:
         for name, now in changed.items():

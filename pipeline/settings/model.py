@@ -127,8 +127,8 @@ class Settings(BaseSettings):
             and not secrets.key.get_secret_value().strip()
         ):
             raise ValueError(
-                "key is blank, but deletes.policy is erase, whose list of the erased it "
-                f"seals. {NEW_KEY}"
+                "secrets.key is blank, but deletes.policy is erase, whose list of the "
+                f"erased it seals. {NEW_KEY}"
             )
         return secrets
 

@@ -158,7 +158,7 @@ def test_only_web_addresses_are_images(raw: str) -> None:
     assert update(image_url=raw).attributes == {}
     assert planned(image_url=raw).degraded == ("image_url",)
     assert update(image_url=" HTTPS://shop.dev/a.png ").attributes == {
-        "image": "HTTPS://shop.dev/a.png"
+        "image": "https://shop.dev/a.png"
     }
 
 

@@ -321,8 +321,8 @@ def test_all_findings_are_named_at_once_each_with_its_place(
         ("SUBSCRIPTION__VERSION", "v1\r\nX: y", "must match pattern"),
         ("EVENTS__ORDER_PLACED", " ", None),
         ("PROFILE__DEFAULT_COUNTRY", "UK", "ISO 3166"),
-        ("PROFILE__IDENTITY_CONFLICT", "merge", "must be 'drop_identifier' or"),
-        ("DELETES__POLICY", "erase", "must be 'ignore'"),
+        ("PROFILE__IDENTITY_CONFLICT", "drop", "must be 'drop_identifier', "),
+        ("DELETES__POLICY", "delete", "must be 'ignore', 'suppress' or 'erase'"),
         ("HTTP__PORT", "-1", "must be greater than or equal to 0"),
     ],
 )
