@@ -89,12 +89,14 @@ class Parcel:
                 return None
         row = item.row if some is events and item.row else bulk_events.rows(some)
         person = item.person or bulk_events.person(events[0])
-        while len(row) > most and len(some) > 1 and not self._rows:
+        entry = 1
+        if person != self._person:
+            entry += bulk_events.ENTRY + len(person)
+        size = len(row) + entry
+        while not self._rows and self._bytes + size > most and len(some) > 1:
             some = some[: len(some) // 2]  # one record for several requests
             row = bulk_events.rows(some)
-        size = len(row) + 1
-        if person != self._person:
-            size += bulk_events.ENTRY + len(person)
+            size = len(row) + entry
         if not self._fits(size, most):
             return None
         put = item if len(some) == len(events) else item.split(len(some))

@@ -1,5 +1,6 @@
 """What the forward direction counts: from records to the metrics of contract 8."""
 
+import collections
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -23,17 +24,13 @@ class Tally:
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._consumed: dict[str, Counter] = {}
         self._settled: dict[tuple[str, str], Counter] = {}
 
     def consumed(self, records: Iterable[Record]) -> None:
         """Records came in."""
-        for record in records:
-            counter = self._consumed.get(record.topic)
-            if counter is None:
-                counter = self._metrics.records_consumed.labels(record.topic)
-                self._consumed[record.topic] = counter
-            counter.inc()
+        topics = collections.Counter(record.topic for record in records)
+        for topic, count in topics.items():
+            self._metrics.records_consumed.labels(topic).inc(count)
 
     def planned(self, plan: Plan) -> None:
         """What a plan left out beside what it does."""

@@ -34,7 +34,7 @@ STOP_LIMIT: Final = 2.0  # s to leave the group in order
 _REQUEST_LIMIT: Final = 50.0  # s; JoinGroup is answered only when all have joined
 _NEVER: Final = 10 * 365 * 86_400_000  # ms
 _FETCH_WAIT: Final = 100  # ms a fetch waits for data; meanwhile no other can go out
-_PREFETCH: Final = 32 * 2**20  # bytes fetched ahead, over all partitions
+_PREFETCH: Final = 24 * 2**20  # bytes fetched ahead, over all partitions
 _LARGEST: Final = 4 * 2**20  # bytes a fetch of one partition brings; 1 MiB starves
 _SMALLEST: Final = 64 * 2**10  # the same with hundreds of partitions
 

@@ -104,8 +104,13 @@ class Sink(Child):
             return msgspec.json.decode(answer.read(), type=Told)
 
 
-def pipeline(bootstrap: str, topic: str, url: str, group: str = "") -> Child:
-    """The built program, from the beginning, in a group of its own if not told."""
+def pipeline(
+    bootstrap: str, topic: str, url: str, group: str = "", *, echo: bool = False
+) -> Child:
+    """The built program, from the beginning, in a group of its own if not told.
+
+    The forward direction alone; with `echo` it also tells the reverse one what it sent.
+    """
     settings = {
         "SUBSCRIPTION__NAME": f"bench {group or uuid.uuid4().hex}",
         "KAFKA__BOOTSTRAP_SERVERS": bootstrap,
@@ -116,9 +121,10 @@ def pipeline(bootstrap: str, topic: str, url: str, group: str = "") -> Child:
         "KLAVIYO__API_REVISION": "2026-07-15",
         "HTTP__HOST": "127.0.0.1",
         "HTTP__PORT": str(free_port()),
+        "REVERSE__ENABLED": str(echo),
     }
     environ = {f"PIPELINE_{name}": value for name, value in settings.items()}
-    return Child("-m", "pipeline", "run", environ=environ)
+    return Child("-m", "pipeline", "run", "--only", "forward", environ=environ)
 
 
 def limit(bootstrap: str, topic: str, url: str, records: int) -> Child:

@@ -47,6 +47,7 @@ class Cost(msgspec.Struct, frozen=True):
 def measure(records: int = 200_000, rounds: int = 3) -> list[Figure]:
     """CPU, speed and memory of both."""
     ours: list[Cost] = []
+    echoing: list[Cost] = []
     sticks: list[Cost] = []
     with find() as broker:
         note(f"path: {records} orders into Kafka")
@@ -58,14 +59,20 @@ def measure(records: int = 200_000, rounds: int = 3) -> list[Figure]:
         def pipeline(url: str) -> list[Child]:
             return [child.pipeline(broker.bootstrap, topic, url)]
 
+        def echo(url: str) -> list[Child]:
+            return [child.pipeline(broker.bootstrap, topic, url, echo=True)]
+
         for number in range(rounds):
             sticks.append(cost(limit, rows(records)))
             ours.append(cost(pipeline, rows(records)))
+            echoing.append(cost(echo, rows(records)))
             note(
                 f"path: round {number + 1}: limit {sticks[-1].cpu:.2f} s of CPU, "
                 f"ours {ours[-1].cpu:.2f} s"
             )
-    us, stick = (min(each, key=lambda cost: cost.cpu) for each in (ours, sticks))
+    us, told, stick = (
+        min(each, key=lambda cost: cost.cpu) for each in (ours, echoing, sticks)
+    )
     thousand = records / 1000
     return [
         Figure(
@@ -75,6 +82,13 @@ def measure(records: int = 200_000, rounds: int = 3) -> list[Figure]:
             us.cpu * 1000 / thousand,
             stick.cpu * 1000 / thousand,
             most=MOST,
+        ),
+        Figure(
+            "path",
+            "the same, told to the reverse direction",
+            "ms",
+            told.cpu * 1000 / thousand,
+            stick.cpu * 1000 / thousand,
         ),
         Figure("path", "orders a second", "/s", records / us.wall, records / stick.wall),
         Figure("path", "most memory", "MiB", us.peak, stick.peak),

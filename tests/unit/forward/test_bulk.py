@@ -13,7 +13,7 @@ from pipeline.forward.deliver import Deliver, _body
 from pipeline.forward.lanes import Lanes
 from pipeline.klaviyo.session import Accepted, Fault, Refused
 from pipeline.observe.metrics import Metrics
-from pipeline.records import DELIVERED, Dead, Item, Lot, Outcome, Record, Ticket
+from pipeline.records import DELIVERED, Dead, Lot, Outcome, Record, Ticket
 from schemas import bulk_events
 from schemas.commands import CreateEvent, Identity
 
@@ -162,37 +162,84 @@ async def test_an_optional_field_of_one_profile_is_left_out_for_its_rows_only() 
     assert klaviyo.requests == [9, 9]
 
 
+@pytest.mark.parametrize("names", [True, False])
+async def test_one_bad_event_of_a_record_costs_the_record_alone(names: bool) -> None:
+    klaviyo = Klaviyo({"O-12"}, names=names)
+    lanes, parcel = Lanes(), Parcel(route(), "2026-07-15")
+    tickets = [ticket(number) for number in range(20)]
+    for number, each in enumerate(tickets):
+        lanes.add(each, record(number % 3, [(3 * number + n, 0) for n in range(3)]))
+    group = lanes.take("event", parcel)
+    sender = Deliver(klaviyo, Metrics(), "drop_identifier")  # type: ignore[arg-type]
+    outcomes = await sender.send(group.items, None, bulk=True)  # type: ignore[arg-type]
+    for item, outcome in zip(group.items, outcomes, strict=True):
+        ((one, _),) = item.parts
+        assert one.settle(outcome)
+    assert [n for n, one in enumerate(tickets) if isinstance(one.outcome, Dead)] == [4]
+    assert sorted(klaviyo.stored) == sorted(f"O-{n}" for n in range(60) if n != 12)
+
+
+def record(who: int, events: list[tuple[int, int]]) -> list[CreateEvent]:
+    """What one record asks: events by their number, each with so much filling."""
+    first = event(0, who)
+    return [
+        msgspec.structs.replace(
+            event(number, who, "x" * filling),
+            identity=first.identity,
+            profile=first.profile,
+        )
+        for number, filling in events
+    ]
+
+
 @settings(max_examples=150, deadline=None)
 @given(
-    rows=st.lists(st.tuples(st.integers(0, 6), st.integers(0, 30), st.integers(0, 400))),
+    records=st.lists(
+        st.tuples(
+            st.integers(0, 6),
+            st.lists(
+                st.tuples(st.integers(0, 30), st.integers(0, 400)), min_size=1, max_size=7
+            ),
+        )
+    ),
     most=st.integers(600, 4000),
     limit=st.integers(1, 12),
 )
 def test_every_request_keeps_its_bounds_and_no_id_stands_twice(
-    rows: list[tuple[int, int, int]], most: int, limit: int
+    records: list[tuple[int, list[tuple[int, int]]]], most: int, limit: int
 ) -> None:
     lanes = Lanes()
-    for number, (who, name, filling) in enumerate(rows, 1):
-        lanes.add(ticket(number), [event(name, who, "x" * filling)])
-    sent: list[Item] = []
-    for _ in range(len(rows) + 1):
+    expected: dict[int, list[tuple[int, str]]] = {who: [] for who in range(7)}
+    tickets = []
+    for number, (who, events) in enumerate(records, 1):
+        tickets.append(ticket(number))
+        lanes.add(tickets[-1], record(who, events))
+        expected[who] += [(number, f"O-{name}") for name, _ in events]
+    found: dict[int, list[tuple[int, str]]] = {who: [] for who in range(7)}
+    left = sum(map(len, expected.values()))
+    while left:
+        assert lanes.waiting("event") == left
         parcel = Parcel(route(limit, most), "2026-07-15")
         group = lanes.take("event", parcel)
-        if not group.items:
-            break
+        assert group.items
         body = _body(group.items)
-        assert len(group.items) <= limit
-        assert len(body) <= most or len(group.items) == 1
-        assert len(body) <= parcel._bytes <= len(body) + 2 * len(group.items)
-        ids = [item.command.unique_id for item in group.items]  # type: ignore[union-attr]
-        assert len(ids) == len(set(ids))
-        sent += group.items
-        lanes.release(group)
-    assert len(sent) == len(rows)
-    for who in range(7):
-        mine = [
-            item.sequence
-            for item in sent
-            if item.command.identity.external_id == f"C-{who}"
+        rows = orjson.loads(body)["data"]["attributes"]["events-bulk-create"]["data"]
+        ids = [
+            each["attributes"]["unique_id"]
+            for entry in rows
+            for each in entry["attributes"]["events"]["data"]
         ]
-        assert mine == sorted(mine)
+        assert len(ids) == len(set(ids)) == group.rows <= limit
+        assert len(body) <= most or group.rows == 1
+        assert len(body) <= parcel._bytes <= len(body) + 2 * group.rows
+        told = iter(ids)
+        for item in group.items:
+            who = int(str(item.command.identity.external_id)[2:])
+            found[who] += [(item.sequence, next(told)) for _ in item.commands]
+            ((one, _),) = item.parts
+            one.settle(DELIVERED)
+        left -= group.rows
+        lanes.release(group)
+    assert found == expected
+    assert not lanes.waiting("event")
+    assert all(each.left == 0 for each in tickets)
