@@ -88,6 +88,7 @@ __all__ = [
     "stop_on_signal",
 ]
 
+ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
 
@@ -396,11 +397,14 @@ def _vault(settings: Settings, state: State) -> Vault:
 
 def _oauth(settings: Settings) -> OAuth:
     klaviyo = settings.klaviyo
+    scopes = klaviyo.scopes
+    if settings.deletes.policy == "erase" and ERASES not in scopes:
+        scopes = (*scopes, ERASES)
     registered = Registered(
         client_id=klaviyo.client_id,
         client_secret=klaviyo.client_secret.get_secret_value(),
         redirect_url=klaviyo.redirect_url,
-        scopes=klaviyo.scopes,
+        scopes=scopes,
     )
     return OAuth(
         registered, klaviyo.api_url, _agent(settings), klaviyo.api_revision, SYSTEM

@@ -128,7 +128,8 @@ class Deliver:
         attempts = repairs = 0
         while True:
             answer = await self._call(command, permit)
-            permit = None  # a repaired command is a new call
+            if answer is not _TOO_HEAVY:
+                permit = None  # a repaired command is a new call
             attempts += answer.attempts
             if isinstance(answer, Accepted):
                 item.commands = [command]  # what Klaviyo took

@@ -2,10 +2,12 @@
 
 It holds no identifier, only digests of them under a salt that `secrets.key` seals:
 
-    salt/<id>                           ->  the salt, sealed
-    person/<digest>                     ->  digests of all that is known of one person
-    record/<topic>/<partition>/<offset> ->  the audit record, JSON
+    salt/<id>                                ->  the salt, sealed
+    person/<digest>/<of all of them>         ->  digests of what is known of one person
+    record/<topic>/<partition>/<offset>/<at> ->  the audit record, JSON
 
+A second erasure of the same person may know less than the first: neither overwrites what
+the other wrote.
 Two replicas that erase for the first time at once make a salt each: both are used.
 """
 
@@ -90,10 +92,12 @@ class Erased:
         names = dict.fromkeys(name for who in people for name in who.names())
         digests = self._of(names, every=False)
         self._digests.update(digests)
-        place = f"{record.topic}/{record.partition}/{record.offset}"
-        written = {"at": at, "person": digests[0].hex(), "profiles": profiles}
+        place = f"{record.topic}/{record.partition}/{record.offset}/{at}"
+        person, known = digests[0].hex(), b"".join(digests)
+        whole = hashlib.blake2b(known, digest_size=DIGEST).hexdigest()
+        written = {"at": at, "person": person, "profiles": profiles}
         return {
-            f"person/{digests[0].hex()}": b"".join(digests),
+            f"person/{person}/{whole}": known,
             f"record/{place}": msgspec.json.encode(written),
         }
 

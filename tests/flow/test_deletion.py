@@ -8,6 +8,7 @@ from cryptography.fernet import Fernet
 
 from pipeline.demo.shop import Made
 from pipeline.sandbox.profile import Profile
+from tests.flow.cli import call
 from tests.flow.rig import Rig
 
 REVISIONS = ("2025-01-15", "2026-07-15")
@@ -133,15 +134,23 @@ async def test_the_list_of_the_erased_outlives_the_process(rig: Rig) -> None:
         await rig.drained()
         assert await service.terminate() == 0
     assert held(rig) == {"C-2"}
+    again = {"topics__state": "klaviyo.state", **ERASE, "secrets__key": rotated}
+    shown = await call(rig, "replay", "--topic", rig.customers, "--dry-run", **again)
+    assert shown.out.count("POST /api/data-privacy-deletion-jobs") == 1
+    assert "C-5" not in shown.out
+    assert (await call(rig, "replay", "--topic", rig.customers, **again)).code == 0
+    assert held(rig) == {"C-2"}, "what is sent again does not bring them back"
     sealed = await rig.state("erased")
     kinds = sorted(key.split("/")[0] for key in sealed)
-    assert kinds == ["person", "record", "salt"]
+    assert kinds == ["person", "person", "record", "record", "salt"]
     told = b"".join([*sealed.values(), *map(str.encode, sealed)])
     assert b"ada@" not in told
     assert b"C-1" not in told
-    (record,) = [json.loads(v) for k, v in sealed.items() if k.startswith("record/")]
-    assert record["profiles"] == rig.sandbox.state.deleted
-    assert record["at"]
+    records = [json.loads(v) for k, v in sealed.items() if k.startswith("record/")]
+    first, second = sorted(records, key=lambda record: record["at"])
+    assert first["profiles"] == rig.sandbox.state.deleted
+    assert second["profiles"] == []
+    assert first["person"] == second["person"]
 
 
 @pytest.mark.timeout(60)

@@ -107,6 +107,18 @@ def test_what_each_of_two_replicas_writes_counts_for_both() -> None:
             assert replica.admitted(Plan([update(name)])) == GONE
 
 
+def test_a_second_erasure_forgets_nothing_of_the_first() -> None:
+    """A replay finds no profile any more, so it knows the customer's id alone."""
+    erased = Erased(KEY)
+    state = stored(erased.load({}))
+    state |= stored(erased.entries([ADA], ["01H"], RECORD, "2026-11-24"))
+    state |= stored(erased.entries([Identity("C-1")], [], RECORD, "2026-11-25"))
+    again = Erased(KEY)
+    again.load(state)
+    assert again.admitted(Plan([update(None, "ada@shop.dev")])) == GONE
+    assert sum(key.startswith("record/") for key in state) == 2
+
+
 def test_the_key_can_be_changed() -> None:
     state = listed(ADA)
     both = Erased(f"{OTHER},{KEY}")
@@ -126,10 +138,10 @@ def test_a_list_of_another_key_is_refused() -> None:
 
 def test_the_audit_record_says_when_and_what() -> None:
     state = listed(ADA)
-    record = msgspec.json.decode(state["record/shop.customers/2/17"])
+    record = msgspec.json.decode(state["record/shop.customers/2/17/2026-11-24"])
     (person,) = (key for key in state if key.startswith("person/"))
     assert record == {
         "at": "2026-11-24",
-        "person": person.removeprefix("person/"),
+        "person": person.split("/")[1],
         "profiles": ["01H"],
     }
