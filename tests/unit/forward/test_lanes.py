@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 from pipeline.forward.batch import Parcel, Route
 from pipeline.forward.lanes import Group, Lanes
 from pipeline.records import Item, Kind, Lot, Record, Ticket
-from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
+from schemas.commands import (
+    Command,
+    CreateEvent,
+    EraseProfile,
+    Identity,
+    SuppressProfile,
+    UpsertProfile,
+)
 
 IDS = st.sampled_from(["C1", "C2", "C3", None])
 EMAILS = st.sampled_from(["a@shop.dev", "b@shop.dev", None])
@@ -17,7 +24,7 @@ PHONES = st.sampled_from(["+12025550101", "+12025550102", None])
 IDENTITIES = st.builds(Identity, external_id=IDS, email=EMAILS, phone=PHONES).filter(
     lambda identity: identity.names()
 )
-KINDS: tuple[Kind, ...] = ("profile", "single", "event")
+KINDS: tuple[Kind, ...] = ("profile", "single", "event", "erase", "suppress")
 
 
 def profile(identity: Identity, **fields: str | None) -> UpsertProfile:
@@ -33,6 +40,19 @@ def event(identity: Identity, unique_id: str = "O-1") -> CreateEvent:
         msgspec.Raw(b"{}"),
         {},
     )
+
+
+def command(kind: Kind, who: Identity, sequence: int) -> Command:
+    """One that is carried by that kind of route."""
+    match kind:
+        case "event":
+            return event(who)
+        case "erase":
+            return EraseProfile(who)
+        case "suppress":
+            return SuppressProfile(who)
+        case "profile" | "single":
+            return profile(who, first_name=str(sequence) if kind == "profile" else None)
 
 
 LOT = Lot()
@@ -60,14 +80,7 @@ class History:
         self.groups: list[Group] = []
 
     def add(self, sequence: int, identity: Identity, kinds: list[Kind]) -> None:
-        commands: list[Command] = [
-            event(identity)
-            if kind == "event"
-            else profile(
-                identity, first_name=str(sequence) if kind == "profile" else None
-            )
-            for kind in kinds
-        ]
+        commands = [command(kind, identity, sequence) for kind in kinds]
         self.names[sequence] = frozenset(identity.names())
         self.left[sequence] = len(commands)
         self.lanes.add(ticket(sequence), commands)
