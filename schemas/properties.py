@@ -91,7 +91,7 @@ def _examined(typed: bytes, own: Mapping[str, Raw], losses: Losses) -> Raw:
     _lighten(kept, cut)
     if cut:
         losses.lose("properties")
-    if cut := timeless + cut:
+    if cut := list(dict.fromkeys(timeless + cut)):
         kept[MARKER] = Raw(_ENCODER.encode([name[:_SHOWN] for name in cut[:_MARKED]]))
     return Raw(_ENCODER.encode(kept))
 

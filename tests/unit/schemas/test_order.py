@@ -284,6 +284,14 @@ def test_no_more_properties_than_the_revision_allows(
     assert len(told.get("Truncated", ())) == (min(20, more + 1) if more else 0)
 
 
+def test_the_marker_of_what_was_cut_finds_room() -> None:
+    own = {f"p{i}": i for i in range(298)} | {"long": "x" * 100_001}
+    (placed,) = events("placed", {"properties": own})
+    told = properties(placed)
+    assert len(told) == 300
+    assert told["Truncated"] == ["long"]
+
+
 def test_an_event_of_more_than_five_megabytes_arrives() -> None:
     """The largest properties go, until a request has room for the rest."""
     own = {f"p{i}": ["x" * 90_000] * (i % 4) for i in range(60)}
