@@ -28,6 +28,7 @@ import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
+from pipeline.errors import SettingsError
 from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deletions import Deletions
@@ -74,8 +75,7 @@ from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
-from schemas.commands import Command
-from schemas.klaviyo import most_properties
+from schemas.klaviyo import BACKFILL_SINCE, most_properties
 
 __all__ = [
     "App",
@@ -84,8 +84,10 @@ __all__ = [
     "context",
     "forward",
     "planning",
+    "require_history",
     "run",
     "stop_on_signal",
+    "telling",
 ]
 
 ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
@@ -179,11 +181,8 @@ class App:
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
         await client.accounts()
-        sent = None
-        if settings.reverse.enabled:
-            sent = Sent(producer, settings.topics.state, settings.slug, SYSTEM)
-            telling = asyncio.create_task(sent.run())
-            stack.push_async_callback(_ended, telling)
+        require_history(context(settings), client.served)
+        sent = telling(settings, producer, client, health)
         ledger = Ledger(
             State(settings.kafka, settings.topics.state, f"{settings.slug}/jobs")
         )
@@ -207,7 +206,7 @@ class App:
             health,
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
-            accepted=sent.note if sent else None,
+            sent=sent,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -233,7 +232,8 @@ class App:
             buffer_records=settings.deliver.buffer_records,
             buffer_bytes=int(settings.deliver.buffer_bytes),
         )
-        return partial(flow.run, consumer, source)
+        running = partial(flow.run, consumer, source)
+        return partial(_beside, sent.run, running) if sent else running
 
     async def _reverse(self, stack: AsyncExitStack) -> "Direction":
         settings = self.settings
@@ -241,9 +241,7 @@ class App:
             settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
         )
         flow = await self._back(stack, leader)
-        membership = asyncio.create_task(leader.run())
-        stack.push_async_callback(_ended, membership)
-        return flow.run
+        return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:
         """Fetch one profile from Klaviyo and publish it if it is news; say as what.
@@ -264,7 +262,7 @@ class App:
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
             follower=Follower(settings.kafka, settings.topics.state),
-            view=View(),
+            view=View(settings.reverse.folder),
             profiles=settings.topics.profiles,
             state=settings.topics.state,
             slug=settings.slug,
@@ -302,11 +300,13 @@ async def connect(
     wrapped: Callable[[Session], Session] | None = None,
     *,
     reverse: bool = False,
+    spare: bool = False,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
 
     `wrapped` may put something of its own between the client and the session. Each
-    direction has its own: the poller spends from other limits than the writes.
+    direction has its own: the poller spends from other limits than the writes. `spare`
+    takes only the quota that a running service leaves.
     """
     throttle = settings.throttle
     calls, seconds = (
@@ -316,7 +316,9 @@ async def connect(
     )
     ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
-    limits = Limits(SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling)
+    limits = Limits(
+        SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling, spare=spare
+    )
     async with _credential(settings, health, metrics) as credential:
         session = Session(
             api_url=settings.klaviyo.api_url,
@@ -423,6 +425,21 @@ def planning(
     return Planner(context(settings, backfill=backfill), settings.mapping, registry)
 
 
+def telling(
+    settings: Settings, producer: Producer, client: Client, health: Health
+) -> Sent | None:
+    """Build what tells the reverse direction of writes; None if nobody listens."""
+    if not settings.reverse.enabled:
+        return None
+    return Sent(
+        producer,
+        settings.topics.state,
+        settings.slug,
+        lambda: client.now() or SYSTEM.now(),
+        health,
+    )
+
+
 def forward(
     settings: Settings,
     client: Client,
@@ -431,29 +448,27 @@ def forward(
     health: Health,
     metrics: Metrics,
     imports: Imports | None = None,
-    accepted: Callable[[Command], None] | None = None,
+    sent: Sent | None = None,
     *,
     writes: bool = True,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
-    Without `imports` no profile goes by bulk. `accepted` is told what Klaviyo took.
-    Without `writes` nothing is kept of what is learnt, as nothing is sent.
+    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
+    `writes` nothing is kept of what is learnt, as nothing is sent.
     """
     facts: list[Facts] = []
 
-    def state(owner: str) -> State:
-        return State(settings.kafka, settings.topics.state, f"{settings.slug}/{owner}")
-
     def kept(owner: str, table: Table) -> Facts:
-        facts.append(Facts(state(owner), table, health, writes=writes))
+        prefix = f"{settings.slug}/{owner}"
+        state = State(settings.kafka, settings.topics.state, prefix)
+        facts.append(Facts(state, table, health, writes=writes))
         return facts[-1]
 
-    erasing = linking = merge = sent = None
+    erasing = linking = merge = None
     if settings.deletes.policy == "erase":
         erased = Erased(settings.secrets.key.get_secret_value())
         erasing = erased, kept("erased", erased)
-        sent = state("sent") if writes else None
     if settings.profile.identity_conflict == "merge":
         links = Links()
         linking = links, kept("links", links)
@@ -462,10 +477,10 @@ def forward(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict, merge),
-        deletions=Deletions(client, SYSTEM, health, erasing, linking, sent),
+        deletions=Deletions(client, SYSTEM, erasing, linking),
         facts=facts,
         imports=imports,
-        accepted=accepted,
+        sent=sent,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
         audit=Audit(
@@ -491,6 +506,22 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         deletes=settings.deletes.policy,
         most_properties=most_properties(settings.klaviyo.api_revision),
         backfill=backfill,
+        backfill_after=settings.deliver.backfill_after,
+    )
+
+
+def require_history(context: schema.Context, served: str) -> None:
+    """Make sure that events can be marked as history, where that is asked for.
+
+    Raises `SettingsError` for a revision without it: there flows would mail customers.
+    """
+    if served >= BACKFILL_SINCE or not (context.backfill or context.backfill_after):
+        return
+    asked = "a backfill" if context.backfill else "deliver.backfill_after"
+    raise SettingsError(
+        f"Klaviyo serves revision {served}, in which events cannot be marked as "
+        "history: its flows would send messages to customers. Set "
+        f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for {asked}."
     )
 
 
@@ -509,9 +540,20 @@ async def _together(directions: Collection[Direction], stop: asyncio.Event) -> N
         await asyncio.gather(*tasks, stopping, return_exceptions=True)
 
 
-async def _ended(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
+async def _beside(
+    endless: Callable[[], Awaitable[None]], run: Direction, stop: asyncio.Event
+) -> None:
+    """Run with what it needs beside it; a failure of either ends both."""
+    beside, running = asyncio.ensure_future(endless()), asyncio.ensure_future(run(stop))
+    try:
+        await asyncio.wait([beside, running], return_when=asyncio.FIRST_COMPLETED)
+        if beside.done():
+            beside.result()
+        await running
+    finally:
+        for task in (running, beside):
+            task.cancel()
+        await asyncio.gather(running, beside, return_exceptions=True)
 
 
 def run(settings: Settings, only: Only = None) -> None:

@@ -194,6 +194,12 @@ class Item:
         """What it asks, or the first of a run."""
         return self.commands[0]
 
+    @property
+    def history(self) -> bool:
+        """Whether it can wait: what it asks happened long ago."""
+        command = self.commands[0]
+        return isinstance(command, CreateEvent) and command.backfill
+
     def coalesce(self, command: Command, part: tuple[Ticket, Command]) -> None:
         """Take over one more update of the same profile: `command` does both."""
         self.commands = [command]

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas.dead_letter import DeadLetterHeaders
+from schemas.profile_update import ProfileChanged, ProfileHeaders
 from schemas.registry import EVENT_TYPES
 
 __all__ = ["OUT", "asyncapi", "json_schema"]
@@ -17,6 +18,7 @@ __all__ = ["OUT", "asyncapi", "json_schema"]
 # its headers. A direction that writes something new is named here.
 OUT: Final[dict[str, tuple[tuple[type, ...], type | None]]] = {
     "dead_letters": ((), DeadLetterHeaders),
+    "profiles": ((ProfileChanged,), ProfileHeaders),
 }
 _DRAFT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -58,8 +60,11 @@ def asyncapi(
     for name, topic in out.items():
         values, headers = OUT[name]
         written = {_name(each): _message(each, each.__doc__ or "") for each in values}
-        if headers is not None and not written:
-            written[_name(headers)] = _original(headers)
+        if headers is not None:
+            if not written:
+                written["DeadLetter"] = _original()
+            for message in written.values():
+                message["headers"] = {"$ref": f"#/components/schemas/{_name(headers)}"}
         messages |= written
         channels[topic] = _channel(topic, list(written))
         operations[f"send-{topic}"] = _operation("send", topic)
@@ -101,13 +106,12 @@ def _message(kind: type, text: str) -> dict[str, Any]:
     }
 
 
-def _original(headers: type) -> dict[str, Any]:
+def _original() -> dict[str, Any]:
     """Describe a record whose key and value are those of another."""
     return {
-        "title": _name(headers),
+        "title": "DeadLetter",
         "summary": "The original record, and why it could not be delivered.",
         "contentType": "application/octet-stream",
-        "headers": {"$ref": f"#/components/schemas/{_name(headers)}"},
         "payload": {},
     }
 

@@ -107,6 +107,7 @@ class Context(msgspec.Struct, frozen=True):
     deletes: Literal["ignore", "suppress", "erase"] = "ignore"  # deletes.policy
     most_properties: int = 300  # of an event; `schemas.klaviyo.most_properties`
     backfill: bool = False  # history: no flow fires, no message goes to a customer
+    backfill_after: float | None = None  # s; an older event is history by itself
 
     def named(self, metric: Metric) -> str:
         """Return what the user calls the metric."""

@@ -2,9 +2,9 @@
 
 Two forms of one profile. `Content` is flat and canonical: path (`first_name`,
 `address.city`, `properties.tier`, `consent.email`) -> value; empty is absent, so two
-profiles are equal exactly if nothing a reader cares about differs. `Message` is what
-stands on the topic. What Klaviyo sets by itself (updated, last_event_date, ...) is never
-content: every event moves it.
+profiles are equal exactly if nothing a reader cares about differs. `ProfileChanged` is
+what stands on the topic. What Klaviyo sets by itself (updated, last_event_date, ...) is
+never content: every event moves it.
 
 Source of the fields: Klaviyo's OpenAPI documents, ProfileResponseObject.
 """
@@ -28,8 +28,8 @@ from schemas.phone import phone
 
 __all__ = [
     "Content",
-    "Message",
-    "Person",
+    "ProfileChanged",
+    "ProfileHeaders",
     "Row",
     "carried",
     "changed",
@@ -61,8 +61,8 @@ _SERVER_SET: Final = {("location", "ip")}
 _CHANNELS: Final = ("email", "sms", "mobile_push", "whatsapp")
 _NEVER: Final = "never_subscribed"
 # What Klaviyo says of a channel nobody ever spoke about: e-mail has implicit consent.
-_IMPLICIT: Final = {"status": _NEVER, "can_receive": True}
-_SILENT: Final = {"status": _NEVER, "can_receive": False}
+_IMPLICIT: Final[Any] = {"status": _NEVER, "can_receive": True}
+_SILENT: Final[Any] = {"status": _NEVER, "can_receive": False}
 # Bytes of a profile's content. The message carries it and what it was before, and a
 # broker takes 1 MB unless told otherwise.
 LARGEST: Final = 400_000
@@ -88,7 +88,25 @@ class Row(msgspec.Struct, frozen=True):
         return f"Row({self.id})"
 
 
-class Person(msgspec.Struct, omit_defaults=True):
+class Suppression(msgspec.Struct, omit_defaults=True):
+    """Why and since when (RFC 3339) nothing is sent; Klaviyo's own words."""
+
+    reason: str | None = None  # HARD_BOUNCE, INVALID_EMAIL, SPAM_COMPLAINT, ...
+    at: str | None = None
+    list_id: str | None = None  # of a list that was left; None: of the account
+
+
+class Consent(msgspec.Struct, omit_defaults=True):
+    """The state of one channel; `can_receive` is what counts."""
+
+    status: str  # subscribed, unsubscribed, never_subscribed, or Klaviyo's newer word
+    can_receive: bool
+    at: str | None = None  # RFC 3339
+    suppressions: list[Suppression] | None = None
+    list_suppressions: list[Suppression] | None = None
+
+
+class ChangedProfile(msgspec.Struct, omit_defaults=True):
     """The profile in a message; an absent field is empty in Klaviyo."""
 
     id: str
@@ -104,19 +122,27 @@ class Person(msgspec.Struct, omit_defaults=True):
     address: dict[str, Any] | None = None
     last_active: str | None = None
     properties: dict[str, Any] | None = None
-    consent: dict[str, Any] | None = None
+    consent: dict[str, Consent] | None = None  # email, sms, mobile_push, whatsapp
 
 
-class Message(msgspec.Struct, omit_defaults=True):
+class ProfileChanged(msgspec.Struct, omit_defaults=True):
     """One change of one profile; `previous` holds the old value of a changed path."""
 
     type: Kind
     id: str
     occurred_at: str
     observed_at: str
-    profile: Person
+    profile: ChangedProfile
     changed: list[str] | None = None
     previous: dict[str, Any] | None = None
+
+
+class ProfileHeaders(msgspec.Struct):
+    """Headers of each change; our own forward direction ignores what has this origin."""
+
+    origin: Literal["klaviyo"]
+    subscription: str
+    content_type: Literal["application/json"] = msgspec.field(name="content-type")
 
 
 class _Resource(msgspec.Struct):
@@ -183,30 +209,24 @@ def sent(command: Command) -> Content:
     if isinstance(command, SuppressProfile | EraseProfile):
         return {}  # Klaviyo does it some time later; it is news to others then
     who = command.identity
-    attributes: dict[str, Any] = {
-        "external_id": who.external_id,
-        "email": who.email,
-        "phone_number": who.phone,
-    }
-    named: set[str]
+    # E-mail and phone are canonical already.
+    given_names = {"email": who.email, "phone": who.phone}
+    found: Content = {path: v for path, v in given_names.items() if v is not None}
+    _put(found, "external_id", who.external_id)
     match command:
         case CreateEvent():
-            attributes |= command.profile
-            named = {_FIELDS[k] for k, v in attributes.items() if v is not None}
+            for name, value in command.profile.items():
+                canonical = _canonical(value)
+                found[_FIELDS[name]] = None if canonical is UNSET else canonical
+            return found
         case UpsertProfile():
-            attributes |= command.attributes
-            named = {
-                _FIELDS[k]
-                for k in attributes.keys() & _FIELDS.keys()
-                if attributes[k] is not None or k in command.attributes
-            }
-            location = command.attributes.get("location") or {}
-            named |= {f"address.{key}" for key in location}
-            named |= {f"properties.{key}" for key in command.properties}
-            named |= {f"properties.{key}" for key in command.unset}
-            attributes["properties"] = command.properties
-    found = content(attributes)
-    return {path: found.get(path) for path in sorted(named)}
+            given = command.attributes
+            made = content({**given, "properties": command.properties})
+            named = [_FIELDS[name] for name in given.keys() & _FIELDS.keys()]
+            named += [f"address.{key}" for key in given.get("location") or ()]
+            named += [f"properties.{key}" for key in command.properties]
+            named += [f"properties.{key}" for key in command.unset]
+            return found | {path: made.get(path) for path in named}
 
 
 def _identifier(field: str, value: object) -> object:
@@ -260,22 +280,31 @@ def _consent(channel: str, kinds: object) -> dict[str, Any] | None:
     word = state.get("consent")
     status = word.lower() if isinstance(word, str) and word else _NEVER
     can = state.get(f"can_receive_{channel.removeprefix('mobile_')}_marketing")
-    suppressions = [
-        {"reason": each.get("reason"), "at": _canonical(each.get("timestamp"))}
-        for each in state.get("suppression") or ()
-        if isinstance(each, dict)
-    ]
-    suppressions.sort(key=lambda each: (str(each["reason"]), str(each["at"])))
-    if status == _NEVER and not suppressions:
+    suppressions = _suppressions(state.get("suppression"))
+    lists = _suppressions(state.get("list_suppressions"))
+    if status == _NEVER and not suppressions and not lists:
         return None
     found: dict[str, Any] = {"status": status, "can_receive": can is True}
     if isinstance(at := state.get("consent_timestamp"), str):
         found["at"] = _canonical(at)
     if suppressions:
-        found["suppressions"] = [
-            {k: v for k, v in each.items() if isinstance(v, str)} for each in suppressions
-        ]
+        found["suppressions"] = suppressions
+    if lists:
+        found["list_suppressions"] = lists
     return found
+
+
+def _suppressions(given: object) -> list[dict[str, str]]:
+    found = []
+    for each in given if isinstance(given, list) else ():
+        if isinstance(each, dict):
+            said = {
+                "reason": each.get("reason"),
+                "at": _canonical(each.get("timestamp")),
+                "list_id": each.get("list_id"),
+            }
+            found.append({k: v for k, v in said.items() if isinstance(v, str)})
+    return sorted(found, key=lambda each: sorted(each.items()))
 
 
 def _fitting(found: Content) -> tuple[Content, int]:
@@ -338,7 +367,11 @@ def message(
 ) -> bytes:
     """Return the message as JSON; `observed_at` in Unix seconds."""
     observed = _written(datetime.fromtimestamp(int(observed_at), UTC))
-    digest = hashlib.sha256(_SORTED.encode(found)).hexdigest()[:16]
+    previous = None
+    if before is not None and paths is not None:
+        previous = {path: before.get(path) for path in paths}
+    # With what it was: a profile may change, and change back, within one `updated`.
+    digest = hashlib.sha256(_SORTED.encode((found, previous))).hexdigest()[:16]
     types: dict[str, Kind] = {
         "created": "klaviyo.profile.created",
         "updated": "klaviyo.profile.updated",
@@ -346,11 +379,8 @@ def message(
     }
     occurred = occurred_at or observed
     suffix = "deleted" if kind == "deleted" else digest
-    previous = None
-    if before is not None and paths is not None:
-        previous = {path: before.get(path) for path in paths}
     return _SORTED.encode(
-        Message(
+        ProfileChanged(
             type=types[kind],
             id=f"{who}:{occurred}:{suffix}",
             occurred_at=occurred,
@@ -362,8 +392,8 @@ def message(
     )
 
 
-def _person(who: str, found: Content, last_active: str | None) -> Person:
-    person = Person(id=who, last_active=last_active)
+def _person(who: str, found: Content, last_active: str | None) -> ChangedProfile:
+    person = ChangedProfile(id=who, last_active=last_active)
     for path, value in found.items():
         part, dot, name = path.partition(".")
         if dot:
@@ -372,7 +402,7 @@ def _person(who: str, found: Content, last_active: str | None) -> Person:
             setattr(person, part, held)
         else:
             setattr(person, path, value)
-    spoken = person.consent or {}
+    spoken: Any = person.consent or {}  # as plain JSON, which is what is written
     person.consent = {"email": _IMPLICIT, "sms": _SILENT, **spoken}
     return person
 

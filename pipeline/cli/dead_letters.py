@@ -42,7 +42,7 @@ Reason = Annotated[
     typer.Option(metavar="R", callback=_known, help="Letters with this reason."),
 ]
 Name = Annotated[
-    str | None, typer.Argument(metavar="[ID]", help="One letter, as PARTITION:OFFSET.")
+    str | None, typer.Argument(metavar="ID", help="One letter, as PARTITION:OFFSET.")
 ]
 
 
@@ -69,7 +69,7 @@ def list_(
             async for one, mark in desk.letters():
                 if reason is not None and one.reason != reason:
                     continue
-                counts[one.reason, mark.fate if mark else "open"] += 1
+                counts[one.reason, _fate(mark)] += 1
                 if each and mark is None:
                     rows.append(_row(one))
 
@@ -189,6 +189,12 @@ def _exists(context: typer.Context, name: str) -> None:
     asyncio.run(look())
 
 
+def _fate(mark: "Mark | None") -> str:
+    if mark is None:
+        return "open"
+    return "discarded" if mark.fate == "discarded" else "replayed"
+
+
 def _row(one: "Letter") -> tuple[str, ...]:
     return one.id, one.reason, _origin(one), one.pointer, one.message
 
@@ -200,7 +206,7 @@ def _origin(one: "Letter") -> str:
 def _told(one: "Letter", mark: "Mark | None") -> list[tuple[str, str]]:
     found = [
         ("id", one.id),
-        ("fate", mark.fate if mark else "open"),
+        ("fate", _fate(mark)),
         ("reason", one.reason),
         ("stage", one.stage),
         ("message", one.message),

@@ -1,6 +1,8 @@
 """What `check` finds: rows for a table, and the exit code they add up to."""
 
-from typing import Final, Literal, NamedTuple, TypeAlias
+from typing import Final, Literal, NamedTuple, Self, TypeAlias
+
+from pipeline.errors import PipelineError
 
 __all__ = ["FAILED", "REFUSED", "Finding", "exit_code"]
 
@@ -19,6 +21,12 @@ class Finding(NamedTuple):
     found: str
     do: str = ""
     code: int = 0  # exit code of a fault
+
+    @classmethod
+    def fault(cls, what: str, error: PipelineError) -> Self:
+        """Of an error: its first sentence says what is wrong, the others what to do."""
+        found, _, do = str(error).partition(". ")
+        return cls("FAULT", what, found, do, error.exit_code)
 
 
 def exit_code(findings: list[Finding]) -> int:

@@ -1,4 +1,4 @@
-"""What `check` says about Kafka: brokers, topics, and where the group would begin."""
+"""What `check` says about Kafka: brokers, transactions, where the group would begin."""
 
 import asyncio
 from typing import TYPE_CHECKING, Final
@@ -13,7 +13,6 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
 
 __all__ = ["look_at_kafka"]
 
-OUTAGE: Final = 3 * 86_400_000  # ms; a bad long week-end, the worst we plan for
 PROFILES: Final = "create_or_update_profile"  # the slowest a record can need
 EVENTS: Final = "bulk_create_events"  # the fastest
 LOOK: Final = 20.0  # s; what is asked of a broker that went away waits for it
@@ -32,7 +31,7 @@ async def look_at_kafka(settings: "Settings") -> list[Finding]:
         finally:
             await client.close()
     except PipelineError as error:
-        return [Finding("FAULT", "kafka", str(error), code=error.exit_code)]
+        return [Finding.fault("kafka", error)]
     except Exception as error:  # noqa: BLE001  whatever the broker says is a finding
         return [
             Finding(
@@ -47,127 +46,56 @@ async def look_at_kafka(settings: "Settings") -> list[Finding]:
 
 
 async def _look(client: "Client", settings: "Settings") -> list[Finding]:
+    from pipeline.cli import findings_topics as of  # noqa: PLC0415
     from pipeline.kafka.admin import Admin  # noqa: PLC0415
 
-    dead_letters = settings.topics.dead_letters
-    written_by_us = {dead_letters, settings.topics.state}
-    sources = set(await client.topics(exclude=written_by_us))
+    dead_letters, state = settings.topics.dead_letters, settings.topics.state
+    sources = set(await client.topics(exclude={dead_letters, state}))
     sources |= {name for name in settings.kafka.topics if not name.startswith("^")}
-    ours = [dead_letters, settings.topics.state]
+    ours = {dead_letters: of.dead_letters, state: of.state}
+    if settings.reverse.enabled:
+        ours[settings.topics.profiles] = of.profiles
     topics = await Admin(settings.kafka).describe([*sorted(sources), *ours])
-    written, state = (topics.pop(name) for name in ours)
-    return [
+    lone = of.copies(topics.values())
+    written = [look(topics.pop(name), settings) for name, look in ours.items()]
+    found = [
         Finding("ok", "kafka", f"reachable at {settings.kafka.bootstrap_servers}"),
-        *_sources(topics),
-        _dead_letters(written, settings),
-        _state(state, settings),
-        await _group(client, settings, topics),
+        *of.sources(topics),
+        *written,
+        *lone,
     ]
+    if settings.reverse.enabled:
+        found.append(await _transactions(settings))
+    return [*found, await _group(client, settings, topics)]
 
 
-def _sources(topics: "dict[str, Topic | None]") -> list[Finding]:
-    """One missing topic is waited for; with none at all it is the wrong place."""
-    if not any(topics.values()):
-        names = ", ".join(sorted(topics)) or "any"
-        return [
-            Finding(
-                "FAULT",
-                "topics",
-                f"none to read: {names}",
-                "Create them: klaviyo-pipeline topics --create; or correct kafka.topics.",
-                FAILED,
-            )
-        ]
-    return [
-        _source(name, topic)
-        if topic
-        else Finding(
-            "note",
-            f"topic {name}",
-            "does not exist",
-            "A run waits for it; create it, or correct kafka.topics.",
-        )
-        for name, topic in sorted(topics.items())
-    ]
+async def _transactions(settings: "Settings") -> Finding:
+    """Begin one under an id beside the service's, which would be cut off by its own."""
+    from pipeline.kafka.transactions import Transactions  # noqa: PLC0415
 
-
-def _source(name: str, topic: "Topic") -> Finding:
-    """Look at a topic that is read: does it hold what an outage leaves undelivered."""
-    what, text = f"topic {name}", f"read, {topic.partitions} partitions"
-    retention = topic.retention_ms
-    if "compact" in (topic.cleanup_policy or ""):
-        return Finding(
-            "note",
-            what,
-            f"{text}; is compacted: of the records with one key the last one stays",
-            "Fine for customers that are keyed by id; for orders set cleanup.policy to "
-            "delete.",
-        )
-    if retention is not None and 0 <= retention < OUTAGE:
-        return Finding(
-            "note",
-            what,
-            f"{text}; keeps records for {retention / 3_600_000:g} hours",
-            f"An outage longer than that loses records: set retention.ms to {OUTAGE} or "
-            "more.",
-        )
-    return _copies(what, text, topic)
-
-
-def _copies(what: str, text: str, topic: "Topic") -> Finding:
-    if topic.replicas == 1:
-        return Finding(
-            "note",
-            what,
-            f"{text}; one copy: it goes with its broker",
-            "Raise its replication factor to 3 where the cluster has the brokers.",
-        )
-    return Finding("ok", what, text)
-
-
-def _state(topic: "Topic | None", settings: "Settings") -> Finding:
-    what = f"topic {settings.topics.state}"
-    if topic is None:
-        if settings.topics.create:
-            return Finding("note", what, "does not exist; a run creates it")
+    name = f"{settings.kafka.group}-reverse"
+    tried = Transactions(settings.kafka, f"{name}-check")
+    try:
+        await tried.open()
+    except PipelineError as error:
         return Finding(
             "FAULT",
-            what,
-            "does not exist, and topics.create is false",
-            "Create it: klaviyo-pipeline topics --create.",
+            "transactions",
+            f"{error}: changes made in Klaviyo could not be published",
+            f"Grant WRITE and DESCRIBE on the transactional ids that begin with {name}, "
+            "or set reverse.enabled to false.",
             FAILED,
         )
-    if topic.cleanup_policy is not None and "compact" not in topic.cleanup_policy:
-        return Finding(
-            "FAULT",
-            what,
-            "is not compacted: what must outlive the process would be deleted",
-            "Set its cleanup.policy to compact.",
-            FAILED,
-        )
-    return _copies(what, f"written, {topic.partitions} partitions", topic)
-
-
-def _dead_letters(topic: "Topic | None", settings: "Settings") -> Finding:
-    what = f"topic {settings.topics.dead_letters}"
-    if topic is None:
-        if settings.topics.create:
-            return Finding("note", what, "does not exist; a run creates it")
-        return Finding(
-            "FAULT",
-            what,
-            "does not exist, and topics.create is false",
-            "Create it: klaviyo-pipeline topics --create.",
-            FAILED,
-        )
-    if "compact" in (topic.cleanup_policy or ""):
-        return Finding(
-            "note",
-            what,
-            "is compacted: of several dead letters with one key the last one stays",
-            "Set its cleanup.policy to delete.",
-        )
-    return _copies(what, f"written, {topic.partitions} partitions", topic)
+    finally:
+        await tried.close()
+    if tried.exactly_once:
+        return Finding("ok", "transactions", "allowed: exactly once into Kafka")
+    return Finding(
+        "note",
+        "transactions",
+        "these brokers keep none: profile changes are published at least once",
+        "Run one process only; on an Apache Kafka they are published exactly once.",
+    )
 
 
 async def _group(
@@ -192,7 +120,7 @@ async def _group(
             bounds, group=kafka.group, start=kafka.start, started=started, young=()
         )
     except PipelineError as error:
-        return Finding("FAULT", what, str(error), code=error.exit_code)
+        return Finding.fault(what, error)
     if places.lost:  # kafka.start allows to go on, as `decide` would have refused else
         return Finding(
             "note",

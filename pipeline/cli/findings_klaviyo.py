@@ -19,6 +19,7 @@ NEEDED: Final = {
     "events:read": "looking at what arrived",
     "metrics:read": "looking at what arrived",
 }
+NEEDED_TO_RUN: Final = frozenset({"profiles:write", "events:write"})
 _LEFT: Final = {
     0: "served",
     12: "served for less than a year more,",
@@ -46,9 +47,11 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
             rows = _rows(found, settings)
             if found.standing == "ok":
                 rows.append(_scopes(await client.readable()))
-            return rows
+        if settings.uses_oauth:  # after the look, which may have refreshed the token
+            rows += await _granted(settings)
     except PipelineError as error:
-        return [Finding("FAULT", "klaviyo", str(error), code=error.exit_code)]
+        return [Finding.fault("klaviyo", error)]
+    return rows
 
 
 def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
@@ -56,6 +59,7 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
     looked = [_credential(found, settings)]
     if found.served is not None and found.standing != "revision_retired":
         looked.append(_revision(found, settings))
+        looked += _history(found, settings)
     if found.standing == "ok":
         looked.append(_quota(found, settings))
     if found.ahead is not None:
@@ -79,6 +83,28 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
     )
 
 
+async def _granted(settings: "Settings") -> list[Finding]:
+    """Look for scopes that the user was asked for and did not grant."""
+    from pipeline.app import account  # noqa: PLC0415
+
+    async with account(settings) as connect:
+        tokens = await connect.connected()
+        missing = connect.missing(tokens) if tokens else []
+    if not missing:
+        return []
+    halts = not NEEDED_TO_RUN.isdisjoint(missing)
+    return [
+        Finding(
+            "FAULT" if halts else "note",
+            "missing scopes",
+            ", ".join(missing) + ": asked for and not granted",
+            "Add them to the app at Klaviyo, then: klaviyo-pipeline login; or take them "
+            "out of klaviyo.scopes.",
+            REFUSED if halts else 0,
+        )
+    ]
+
+
 def _clock(ahead: float) -> Finding:
     if abs(ahead) <= SKEW:
         return Finding("ok", "clock", "agrees with Klaviyo's")
@@ -96,16 +122,17 @@ def _credential(found: "Findings", settings: "Settings") -> Finding:
         case "ok":
             account = found.account
             name = f"{account.name} ({account.id})" if account else "unnamed"
-            return Finding("ok", "credential", f"accepted; account {name}")
+            kind = "OAuth token" if settings.uses_oauth else "private key"
+            return Finding("ok", "credential", f"{kind} accepted; account {name}")
         case "unauthorized":
             return Finding(
                 "FAULT",
                 "credential",
                 found.message,
-                "Authorise the app again: klaviyo-pipeline login."
+                "Authorise the app: klaviyo-pipeline login."
                 if settings.uses_oauth
                 else "Set klaviyo.api_key (PIPELINE_KLAVIYO__API_KEY) to a private key "
-                "of the account.",
+                "of the account; it begins with pk_, and is not the public one.",
                 REFUSED,
             )
         case "forbidden":
@@ -159,6 +186,17 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
         f"{served}, {found.stage}, {_LEFT[found.milestone]} until {found.retires}",
         "Set klaviyo.api_revision to a newer one before that day.",
     )
+
+
+def _history(found: "Findings", settings: "Settings") -> list[Finding]:
+    from pipeline.app import context, require_history  # noqa: PLC0415
+
+    try:
+        require_history(context(settings), found.served or found.asked)
+    except PipelineError as error:
+        cure = "Or leave deliver.backfill_after blank."
+        return [Finding("FAULT", "backfill", str(error), cure, error.exit_code)]
+    return []
 
 
 def _quota(found: "Findings", settings: "Settings") -> Finding:

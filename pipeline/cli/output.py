@@ -17,10 +17,11 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings, elsewhere than on a terminal as aligned columns."""
     if sys.stdout.isatty():
         from rich.console import Console  # noqa: PLC0415  slow to import
-        from rich.table import Table  # noqa: PLC0415
+        from rich.table import Column, Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        drawn = Table(*headings)
+        # A name that is cut off is of no use to whoever has to type it.
+        drawn = Table(*(Column(each, overflow="fold") for each in headings))
         for row in rows:
             drawn.add_row(*(Text(cell) for cell in row))
         Console().print(drawn)

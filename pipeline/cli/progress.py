@@ -31,7 +31,9 @@ class Shown:
             text = _line(progress)
             self._width = max(self._width, len(text))
             print(f"\r{text.ljust(self._width)}", end="", file=sys.stderr, flush=True)  # noqa: T201
-        elif progress.total and (progress.stage != stage or now - shown >= EVERY):
+        elif (progress.total or progress.waits) and (
+            progress.stage != stage or now - shown >= EVERY
+        ):
             print(_line(progress), file=sys.stderr, flush=True)  # noqa: T201
             self._last = (progress.stage, now)
 
@@ -56,6 +58,8 @@ def told(summary: "Summary") -> str:
         f"{summary.sent} records: {summary.delivered} delivered, "
         f"{summary.skipped} skipped, {summary.dead_lettered} dead-lettered"
     )
+    if summary.there:
+        text += f" ({summary.there} of them were dead letters already)"
     if summary.later:
         text += f"; {summary.later} later profile changes sent after them"
     if summary.resumed:

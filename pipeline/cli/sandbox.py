@@ -22,19 +22,35 @@ def sandbox(
         str | None,
         typer.Option(metavar="K", help="The only key to accept; else any pk_... key."),
     ] = None,
+    kafka: Annotated[
+        bool,
+        typer.Option("--kafka", help="An embedded Kafka beside it, gone when it ends."),
+    ] = False,
 ) -> None:
     """Run a local Klaviyo; its state can be read and changed under /sandbox/."""
     import asyncio  # noqa: PLC0415
-    from contextlib import suppress  # noqa: PLC0415
+    from contextlib import ExitStack, suppress  # noqa: PLC0415
 
     with needs_demo("sandbox"):
+        from pipeline.demo.broker import Broker  # noqa: PLC0415
         from pipeline.sandbox import serve  # noqa: PLC0415
 
-    def ready(url: str) -> None:
-        typer.echo(f"Klaviyo sandbox on {url}; state under {url}/sandbox/; stop: Ctrl-C")
-
     try:
-        with suppress(KeyboardInterrupt):  # the usual way to end it
+        # Ctrl-C is the usual way to end it.
+        with ExitStack() as stack, suppress(KeyboardInterrupt):
+            broker = stack.enter_context(Broker()) if kafka else None
+
+            def ready(url: str) -> None:
+                typer.echo(
+                    f"Klaviyo sandbox on {url}; state under {url}/sandbox/; stop: Ctrl-C"
+                )
+                if broker is not None:
+                    typer.echo(
+                        "With an embedded Kafka. For the other terminals:\n"
+                        f"export PIPELINE_KAFKA__BOOTSTRAP_SERVERS={broker.address}\n"
+                        f"export PIPELINE_KLAVIYO__API_URL={url}"
+                    )
+
             asyncio.run(serve(port, limits=limits, key=key, on_ready=ready))
     except OSError as error:
         raise SettingsError(

@@ -61,7 +61,4 @@ async def _stored(settings: "Settings") -> list[tuple[str, str]]:
         tokens = await connect.connected()
         if tokens is None:
             return [("account", "none is connected")]
-        rows = described(tokens)
-        if missing := connect.missing(tokens):
-            rows.append(("missing scopes", ", ".join(missing)))
-        return rows
+        return described(tokens)

@@ -1,5 +1,6 @@
 """`sync`: bring one customer or order up to date by hand."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -26,13 +27,9 @@ def customer(
     name: Annotated[str, typer.Argument(metavar="ID", help="The shop's customer id.")],
 ) -> None:
     """Send all records about one customer again, orders too."""
-    from pipeline.app import context as planning  # noqa: PLC0415
     from pipeline.replay.selection import OfCustomer  # noqa: PLC0415
 
-    settings = Options.of(context).settings()
-    _send(
-        context, OfCustomer(name, planning(settings), settings.mapping), "customer", name
-    )
+    _send(context, lambda job: OfCustomer(name, job.planner()), "customer", name)
 
 
 @sync.command()
@@ -41,11 +38,9 @@ def order(
     name: Annotated[str, typer.Argument(metavar="ID", help="The shop's order id.")],
 ) -> None:
     """Send all records about one order again."""
-    from pipeline.app import context as planning  # noqa: PLC0415
     from pipeline.replay.selection import OfOrder  # noqa: PLC0415
 
-    settings = Options.of(context).settings()
-    _send(context, OfOrder(name, planning(settings), settings.mapping), "order", name)
+    _send(context, lambda job: OfOrder(name, job.planner(events=True)), "order", name)
 
 
 @sync.command()
@@ -64,14 +59,16 @@ def profile(
     print(f"profile {name}: {said}")  # noqa: T201  printing is its job
 
 
-def _send(context: typer.Context, selection: "Selection", what: str, name: str) -> None:
+def _send(
+    context: typer.Context, meant: "Callable[[Job], Selection]", what: str, name: str
+) -> None:
     from pipeline.replay.spans import Asked  # noqa: PLC0415
 
     settings = Options.of(context).settings()
 
     async def work(job: "Job") -> "Summary":
         asked = [Asked(topic) for topic in await job.sources()]
-        return await job.replay(asked, selection, f"sync {what} {name}")
+        return await job.replay(asked, meant(job), f"sync {what} {name}")
 
     if not again(settings, work).sent:
         raise PipelineError(

@@ -9,12 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from pipeline.clock import Clock
-from pipeline.kafka.state import State
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.existing import Found
 from pipeline.klaviyo.limits import Permit
 from pipeline.klaviyo.session import Refused
-from pipeline.observe.health import Health
 from pipeline.records import DELIVERED, Dead, Item, Outcome, Record
 from schemas import klaviyo as wire
 from schemas import privacy
@@ -42,28 +40,19 @@ class Deletions:
         self,
         client: Client,
         clock: Clock,
-        health: Health,
         erased: "tuple[Erased, Facts] | None" = None,
         links: "tuple[Links, Facts] | None" = None,
-        sent: State | None = None,
     ) -> None:
-        """`erased` is the deny-list; `links` and `sent` are what else we keep."""
+        """`erased` is the deny-list; `links` say who became whom."""
         self._existing = client.existing
         self._clock = clock
-        self._health = health
         self._erased = erased
         self._links = links
-        self._sent = sent
 
     async def send(self, items: Sequence[Item], permit: Permit) -> Sequence[Outcome]:
         """Outcomes by index. Cancelling it leaves no outcome at all."""
         permit.unused()  # who it is about has to be found first, for as long as it takes
         return [await self._end(item) for item in items]
-
-    async def close(self) -> None:
-        """Close the connections, in bounded time."""
-        if self._sent is not None:
-            await self._sent.close()
 
     async def _end(self, item: Item) -> Outcome:
         command = item.command
@@ -100,7 +89,10 @@ class Deletions:
             answer = await self._existing.erase(privacy.deletion(profile))
             if isinstance(answer, Refused):
                 return _dead(answer)
-        await self._forget(people)
+        if self._links is not None:
+            links, kept = self._links
+            names = [each.external_id for each in people]
+            await kept.write(links.forget(filter(None, names)))
         return DELIVERED
 
     def _linked(self, who: Identity) -> list[Identity]:
@@ -108,16 +100,6 @@ class Deletions:
         if self._links is None or who.external_id is None:
             return []
         return [Identity(name) for name in self._links[0].became(who.external_id)]
-
-    async def _forget(self, people: Sequence[Identity]) -> None:
-        """Drop what we keep of them, but for the list."""
-        if self._links is not None:
-            table, facts = self._links
-            names = [each.external_id for each in people]
-            await facts.write(table.forget(filter(None, names)))
-        if self._sent is not None:
-            keys = (name for each in people for name in each.names())
-            await self._sent.keep(dict.fromkeys(keys), self._health)
 
     async def _found(self, who: Identity) -> list[Found] | Refused:
         """The profiles of this person, none of another customer who shares something.

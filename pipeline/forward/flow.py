@@ -11,8 +11,8 @@ read again.
 """
 
 import asyncio
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Final
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
@@ -46,8 +46,10 @@ from pipeline.records import (
     Ticket,
 )
 from schemas import bulk_events, bulk_profiles
-from schemas.commands import Command
 from schemas.event import Plan
+
+if TYPE_CHECKING:
+    from pipeline.forward.sent import Sent
 
 __all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
 
@@ -78,6 +80,7 @@ ROUTES: Final = (
 )
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
+FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
 REVOKE_BUDGET: Final = 20.0  # s; well under the consumer's rebalance timeout
 
 
@@ -94,7 +97,7 @@ class Flow:
         imports: Imports | None,
         deletions: Deletions,
         facts: Sequence[Facts],
-        accepted: Callable[[Command], None] | None,
+        sent: "Sent | None",
         flood: Flood,
         audit: Audit,
         connections: int,
@@ -108,7 +111,7 @@ class Flow:
         self._imports = imports
         self._deletions = deletions
         self._facts = facts
-        self._accepted = accepted
+        self._sent = sent
         self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
         self._audit = audit
@@ -164,12 +167,13 @@ class Flow:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._abandon()
-            await asyncio.gather(
-                self._deletions.close(), *(each.close() for each in self._facts)
-            )
+            await asyncio.gather(*(each.close() for each in self._facts))
 
     async def _read(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            if self._sent is not None and self._sent.full:
+                await asyncio.sleep(FULL_LOOK)
+                continue
             records = await self._source.poll()
             if self._held and not self._health.halted:
                 records, self._held = [*self._held, *records], []
@@ -231,8 +235,8 @@ class Flow:
     def _settle(self, item: Item, outcome: Outcome) -> None:
         if isinstance(outcome, Delivered):
             self._audit.delivered(item)
-            if self._accepted is not None:
-                self._accepted(item.command)
+            if self._sent is not None:
+                self._sent.note(item.commands)
         for ticket, _ in item.parts:
             if ticket.settle(outcome):
                 self._end(ticket, ticket.outcome)
@@ -342,7 +346,13 @@ class Flow:
         """True if Kafka knows of all that has ended."""
         async with self._committing:  # an older commit must not land after a newer one
             marks = self.checkpoint.settled()
-            if marks and not await self._consumer.commit(marks):
-                self.checkpoint.unsettled(marks)
-                return False
-            return True
+            if not marks:
+                return True
+            if await self._told() and await self._consumer.commit(marks):
+                return True
+            self.checkpoint.unsettled(marks)
+            return False
+
+    async def _told(self) -> bool:
+        """Whether the reverse direction can know of all that has ended."""
+        return self._sent is None or await self._sent.told()

@@ -18,7 +18,7 @@ from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Permit
 from pipeline.klaviyo.session import Refused
 from pipeline.observe.health import Health
-from pipeline.records import DELIVERED, Item, Outcome, Partition
+from pipeline.records import DELIVERED, Dead, Item, Outcome, Partition
 from schemas import bulk_profiles
 
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
@@ -86,12 +86,11 @@ class Imports:
             # An attempt that was not answered may have started a job as well.
             await self._jobs.quiet()
         self._ledger.close(entry)
-        failed = range(len(items)) if ended.lost else ended.failed
+        unknown = ended.lost or max(ended.failed, default=0) >= len(items)
         outcomes: list[Outcome | None] = [DELIVERED] * len(items)
-        for row in failed:
-            if row < len(items):
-                items[row].single()
-                outcomes[row] = None
+        for row in range(len(items)) if unknown else ended.failed:
+            items[row].single()
+            outcomes[row] = None
         return outcomes
 
     async def resume(
@@ -104,18 +103,20 @@ class Imports:
             return ended
         self._log.info("waiting for import jobs of the last owner", entries=len(left))
         self._health.away("import jobs", "those of the last owner have to end first")
-        if any(each.job is None for each in left):
-            await self._jobs.quiet()
-        for each in left:
-            if each.job is None:
-                continue
-            outcome = await self._jobs.end(each.job)
-            if not outcome.lost:
-                ended[each.partition].update(
-                    offset for row, offset in each.rows if row not in outcome.failed
-                )
-        await self._ledger.forget(left)
-        self._health.back("import jobs")
+        try:
+            if any(each.job is None for each in left):
+                await self._jobs.quiet()
+            for each in left:
+                if each.job is None:
+                    continue
+                outcome = await self._jobs.end(each.job)
+                if not outcome.lost:
+                    ended[each.partition].update(
+                        offset for row, offset in each.rows if row not in outcome.failed
+                    )
+            await self._ledger.forget(left)
+        finally:  # also when the partitions go meanwhile
+            self._health.back("import jobs")
         return ended
 
     async def _left(self, partitions: Collection[Partition]) -> "list[Unfinished]":
@@ -131,12 +132,15 @@ class Imports:
 
 
 def _rows(items: Sequence[Item]) -> dict[Partition, list[tuple[int, int]]]:
-    """By partition, which row ends which offset; empty where rows end none."""
+    """By partition, which row ends which offset; empty where rows end none.
+
+    What is dead already still needs its letter: it is no end that a job could bring.
+    """
     rows: dict[Partition, list[tuple[int, int]]] = {}
     for index, item in enumerate(items):
         for ticket, _ in item.parts:
             record = ticket.record
             mine = rows.setdefault((record.topic, record.partition), [])
-            if ticket.left == 1:
+            if ticket.left == 1 and not isinstance(ticket.outcome, Dead):
                 mine.append((index, record.offset))
     return rows

@@ -7,7 +7,7 @@ later change of a customer overtakes an earlier one (contract G2). Waiting profi
 updates at the end of a lane are coalesced; all their tickets settle together.
 
 Lanes are ready oldest first: the settled prefix then follows closely what was delivered,
-and little is sent again after a crash.
+and little is sent again after a crash. Those that hold nothing but history come last.
 """
 
 import asyncio
@@ -21,6 +21,7 @@ from schemas.commands import Command, CreateEvent, UpsertProfile
 
 __all__ = ["Group", "Lanes"]
 
+LAST: Final = 1 << 62  # more than any sequence
 NAMES: Final = 64  # identifiers of one lane; a customer has three
 # What a route for that kind can carry: a single call takes any profile update.
 CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
@@ -79,13 +80,18 @@ class Group:
         return sum(len(item.commands) for item in self.items)
 
 
-_Heap: TypeAlias = list[
-    tuple[int, int, _Lane]
-]  # sequence of the head, entry number, lane
+_Heap: TypeAlias = list[tuple[int, int, _Lane]]  # order, entry number, lane
 
 
 def _begun(item: Item) -> bool:
     return any(ticket.begun for ticket, _ in item.parts)
+
+
+def _order(items: Sequence[Item]) -> int:
+    """Where a lane stands among the ready: by its oldest item, or among the last."""
+    head = items[0]
+    waits = head.history and items[-1].history  # else a newer one waits for its head
+    return head.sequence + LAST if waits else head.sequence
 
 
 def _head(heap: _Heap) -> tuple[int, int]:
@@ -135,6 +141,7 @@ class Lanes:
         """Queue what the record asks for. All commands are about one customer."""
         lane = self._lane(commands[0].identity.names())
         items = lane.items
+        before_last = bool(items) and items[-1].history
         for run in _runs(commands):
             first = run[0]
             last = items[-1] if items else None
@@ -155,6 +162,8 @@ class Lanes:
                 items.append(last := Item(run, [(ticket, first)]))
                 self._waiting[last.kind] += len(run)
             ticket.left += 1
+        if before_last and not items[-1].history:
+            lane.queued = 0  # it may stand among the last
         self._offer(lane)
 
     def waiting(self, kind: Kind) -> int:
@@ -329,6 +338,6 @@ class Lanes:
         head = lane.items[0]
         self._entries += 1
         lane.queued = self._entries
-        heapq.heappush(self._ready[head.kind], (head.sequence, lane.queued, lane))
+        heapq.heappush(self._ready[head.kind], (_order(lane.items), lane.queued, lane))
         for some in self._wakes[head.kind]:
             some.set()

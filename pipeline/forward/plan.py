@@ -1,8 +1,12 @@
 """A record to commands: what should become true in Klaviyo because of it."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Final
 
+from msgspec import UNSET
+
+from pipeline.clock import SYSTEM, Clock
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
@@ -20,6 +24,7 @@ from schemas.privacy import tombstone
 __all__ = ["Planner"]
 
 TOMBSTONE: Final = Skipped("tombstone")
+_SECOND: Final = len("2026-11-01T10:00:00")  # how exact times are compared
 
 
 class Planner:
@@ -30,10 +35,12 @@ class Planner:
         context: Context,
         mappings: Mappings = NO_MAPPINGS,
         registry: SchemaRegistry | None = None,
+        clock: Clock = SYSTEM,
     ) -> None:
         self._context = context
         self._mappings = mappings
         self._registry = registry
+        self._clock = clock
 
     async def ready(self, records: Sequence[Record]) -> bool:
         """Have what is needed to plan these; false to be asked again."""
@@ -53,7 +60,8 @@ class Planner:
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """The commands of the record, or how it ends without any. Never raises.
 
-        Identical records give identical commands (contract 5).
+        Identical records give identical commands (contract 5), but that an event may
+        have become history meanwhile.
         """
         planned: Event | Mapped | Plan | Skipped | Rejected
         try:
@@ -75,9 +83,19 @@ class Planner:
                 message=planned.message,
                 pointer=planned.path,
             )
-        if isinstance(planned, Plan) and self._context.backfill:
-            return _history(planned)
+        if isinstance(planned, Plan):
+            if self._context.backfill:
+                return _history(planned)
+            if self._context.backfill_after is not None:
+                self._age(planned, self._context.backfill_after)
         return planned
+
+    def _age(self, plan: Plan, after: float) -> None:
+        """Mark events that happened more than `after` seconds ago as history."""
+        past = datetime.fromtimestamp(self._clock.now() - after, UTC).isoformat()
+        for command in plan.commands:
+            if isinstance(command, CreateEvent) and command.time is not UNSET:
+                command.backfill = command.time[:_SECOND] < past[:_SECOND]  # UTC as well
 
 
 def _history(plan: Plan) -> Plan:

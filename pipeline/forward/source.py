@@ -4,6 +4,10 @@ One task owns the consumer. Back-pressure is `poll(partitions with room)`: what 
 client has prefetched for the others stays where it is. Two bounds (records and bytes in
 hand) with a lower mark for going on, and a window per partition, so that one record
 that cannot end stops the intake of its partition only.
+
+The bytes are shared evenly by the partitions that hold any, and a little is kept for one
+that comes new: records of one topic may drain a hundred times slower than those of
+another, and would soon fill all of it.
 """
 
 import asyncio
@@ -21,8 +25,10 @@ if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
 __all__ = ["Source"]
 
 POLL: Final = 1000  # records; what one poll may bring between two turns of the loop
+FEWEST: Final = 100  # records; a poll for less is not worth its turn
 PATIENCE: Final = 0.5  # s; how long a poll waits, and so how soon a stop is seen
-RESUME: Final = 0.75  # part of the budget below which a full buffer takes more again
+RESUME: Final = 0.75  # part of a budget below which what was full takes more again
+KEPT: Final = 0.125  # of the budget, for partitions that hold next to nothing
 
 
 class Source:
@@ -58,8 +64,7 @@ class Source:
         if not partitions and self._checkpoint.partitions():
             await self._pause()
             return []
-        left = self._records - self._checkpoint.records
-        return await self._consumer.poll(partitions, max(1, min(POLL, left)), PATIENCE)
+        return await self._consumer.poll(partitions, self._most(), PATIENCE)
 
     def freed(self) -> None:
         """Something ended: there may be room again."""
@@ -77,16 +82,34 @@ class Source:
         checkpoint = self._checkpoint
         part = RESUME if self._full else 1.0
         self._full = (
-            checkpoint.records >= self._records * part
-            or checkpoint.bytes >= self._bytes * part
+            checkpoint.records >= self._records * part or checkpoint.bytes >= self._bytes
         )
-        if self._full:
-            return ()
         owned = checkpoint.partitions()
         window = min(REACH, max(POLL, 2 * self._records // max(1, len(owned))))
-        most = self._bytes if len(owned) == 1 else self._bytes // 2
+        most = self._share * RESUME
+        if self._full:
+            kept = KEPT / max(1, len(owned))
+            most = min(most, self._bytes * kept)
+            window = min(window, int(self._records * kept))
         return [
             partition
             for partition in owned
             if checkpoint.held(partition) < window and checkpoint.weight(partition) < most
         ]
+
+    def _most(self) -> int:
+        """How many records the next poll may bring."""
+        checkpoint = self._checkpoint
+        left = max(FEWEST, self._records - checkpoint.records)
+        if checkpoint.records:
+            # Of any partition, and as large as those in hand: not much over its share.
+            room = self._share * (1 - RESUME) * checkpoint.records / checkpoint.bytes
+            left = min(left, max(FEWEST, int(room)))
+        return min(POLL, left)
+
+    @property
+    def _share(self) -> float:
+        """The bytes one partition may hold; while it is alone, half for another."""
+        owned = self._checkpoint.partitions()
+        busy = sum(1 for each in owned if self._checkpoint.weight(each))
+        return self._bytes / max(busy, min(2, len(owned)), 1)

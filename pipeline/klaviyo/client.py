@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any, Final, Literal, TypeAlias
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
@@ -88,10 +88,6 @@ class ImportJob(msgspec.Struct):
         return self.attributes.status in {"complete", "cancelled"}
 
 
-class _Jobs(msgspec.Struct):
-    data: list[ImportJob]
-
-
 class _Job(msgspec.Struct):
     data: ImportJob
 
@@ -110,6 +106,11 @@ class _ImportError(msgspec.Struct):
 
 class _Links(msgspec.Struct, frozen=True):
     next: str | None = None
+
+
+class _Jobs(msgspec.Struct):
+    data: list[ImportJob]
+    links: _Links = _Links()
 
 
 class _ImportErrors(msgspec.Struct):
@@ -137,6 +138,13 @@ class _Accounts(msgspec.Struct):
 _RESOURCE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Resource)
 _ACCOUNTS: Final = msgspec.json.Decoder(_Accounts)
 _JOBS: Final = msgspec.json.Decoder(_Jobs)
+_WORKING: Final = urlencode(
+    {
+        "filter": 'any(status,["queued","processing"])',
+        "sort": "created_at",
+        "page[size]": 100,
+    }
+)
 _JOB: Final = msgspec.json.Decoder(_Job)
 _ERRORS: Final = msgspec.json.Decoder(_ImportErrors)
 
@@ -249,6 +257,27 @@ class Client:
         )
         return _JOBS.decode(answer.body).data if isinstance(answer, Accepted) else []
 
+    async def working_jobs(self) -> list[ImportJob]:
+        """Return all import jobs of the account that have not ended, however many."""
+        jobs: list[ImportJob] = []
+        query: str | None = _WORKING
+        while query is not None:
+            answer = await self._session.send(
+                Call(
+                    "get_bulk_import_profiles_jobs",
+                    "GET",
+                    f"/api/profile-bulk-import-jobs?{query}",
+                    _OK,
+                    proof=_JOBS,
+                )
+            )
+            if isinstance(answer, Refused):  # it has changed while it was read
+                return await self.import_jobs()
+            page = _JOBS.decode(answer.body)
+            jobs += page.data
+            query = urlsplit(page.links.next).query if page.links.next else None
+        return jobs
+
     async def import_job(self, job: str) -> ImportJob | None:
         """Look at one import job; None if there is none of that id."""
         answer = await self._session.send(
@@ -329,10 +358,10 @@ class Client:
     async def profiles(self, path: str) -> listing.Page | Refused:
         """Return a page of profiles; `path` is of `listing.query` or the page before.
 
-        Raises `listing.ForeignLink`.
+        Raises `listing.ForeignLink`, and `TooMuch` when a smaller page may do.
         """
         answer = await self._session.send(
-            Call("get_profiles", "GET", path, _OK, proof=listing.PROOF)
+            Call("get_profiles", "GET", path, _OK, proof=listing.PROOF, divisible=True)
         )
         if isinstance(answer, Refused):
             return answer

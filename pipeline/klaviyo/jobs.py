@@ -20,6 +20,7 @@ FIRST: Final = 0.2  # s from the start of a job to the first look
 PART: Final = 0.25  # of a job's age passes between two looks
 SLOWEST: Final = 5.0  # s between two looks
 PATIENCE: Final = 900.0  # s after which a job counts as lost
+SHOWS: Final = 30.0  # s until a job that was just accepted must be there to be seen
 
 
 class Ended(msgspec.Struct, frozen=True):
@@ -35,6 +36,7 @@ _LOST: Final = Ended(lost=True)
 class _Watch(msgspec.Struct):
     since: float  # monotonic s
     ended: "asyncio.Future[ImportJob | None]"  # None: there is no such job, or no end
+    waiters: int = 0
 
 
 class Jobs:
@@ -54,13 +56,16 @@ class Jobs:
         if watch is None:
             future = asyncio.get_running_loop().create_future()
             watch = self._watched[job] = _Watch(self._clock.monotonic(), future)
-        if self._looking is None:
+        if self._looking is None or self._looking.done():
             self._looking = asyncio.create_task(self._look_often())
             self._looking.add_done_callback(self._looked)
+        watch.waiters += 1
         try:
             found = await asyncio.shield(watch.ended)
         finally:
-            self._watched.pop(job, None)
+            watch.waiters -= 1
+            if not watch.waiters:
+                self._watched.pop(job, None)
         if found is None or found.attributes.status != "complete":
             self._log.warning("an import job was lost; its rows go by single calls")
             return _LOST
@@ -74,7 +79,7 @@ class Jobs:
 
     async def quiet(self) -> None:
         """Wait until all jobs that the account has under way now have ended."""
-        jobs = [job.id for job in await self._client.import_jobs() if not job.ended]
+        jobs = [job.id for job in await self._client.working_jobs() if not job.ended]
         await asyncio.gather(*map(self.end, jobs))
 
     async def _look_often(self) -> None:
@@ -84,18 +89,23 @@ class Jobs:
             await self._look()
 
     async def _look(self) -> None:
-        waited = dict(self._watched)
+        waited = {
+            job: watch for job, watch in self._watched.items() if not watch.ended.done()
+        }
+        if not waited:
+            return
         there = {job.id: job for job in await self._client.import_jobs()}
         for job, watch in waited.items():
             # Not among the 100 youngest any more: it is asked for by itself.
             found = there.get(job) or await self._client.import_job(job)
-            over = self._clock.monotonic() - watch.since > self._patience
-            if watch.ended.done() or not (found is None or found.ended or over):
-                continue
-            watch.ended.set_result(found if found and found.ended else None)
+            age = self._clock.monotonic() - watch.since
+            gone = found is None and age > min(SHOWS, self._patience)
+            if found is not None and found.ended:
+                watch.ended.set_result(found)
+            elif gone or age > self._patience:
+                watch.ended.set_result(None)
 
     def _looked(self, looking: "asyncio.Task[None]") -> None:
-        self._looking = None
         if looking.cancelled() or looking.exception() is None:
             return
         error = looking.exception()

@@ -9,6 +9,11 @@ bound lets it through:
     pace        an AsyncLimiter, so that a backlog flows evenly
     ceiling     the user's own bound over all operations
 
+Live changes come before what is sent again. That is another process, which takes only
+what is spare of the steady window (`Limits(spare=True)`), and of the burst window a part
+that the live service leaves it: enough for either, as a minute's calls are far fewer than
+sixty seconds' bursts.
+
 Waiters are served in the order in which they came. Only the first of them looks at the
 bounds; so there is one timer per family however many wait, and none while calls flow
 freely.
@@ -28,13 +33,15 @@ from pipeline.klaviyo.gate import Gate
 from pipeline.klaviyo.headers import number, rate_limits, retry_after
 from pipeline.klaviyo.occupancy import Occupancy
 from pipeline.klaviyo.quotas import QUOTAS, Quota
-from pipeline.klaviyo.remainder import Remainder
+from pipeline.klaviyo.remainder import STEADY, Remainder
 
 __all__ = ["BURST", "STEADY", "Ceiling", "Family", "Limits", "Permit"]
 
 BURST: Final = 1  # s; Klaviyo's short window
-STEADY: Final = 60  # s; Klaviyo's long window
+LIVE: Final = 0.8  # of a burst window, for the live service; the rest is for replays
 PACE: Final = 4.0  # s of the steady rate go at once; > 2 s, which a remainder holds back
+FIRST: Final = frozenset({"create_event", "bulk_create_events"})  # under a ceiling
+BEHIND: Final = 0.005  # s; others look at the ceiling that much later, and find it taken
 _TICK: Final = 0.001  # s; uvloop's timers are no finer
 _NEVER_FULL: Final = 1440  # a day's limit above this many minutes' cannot be reached
 _TOO_MANY, _TIMEOUT, _SERVER = 429, 408, 500  # statuses
@@ -122,10 +129,20 @@ class Family:
         ceiling: Ceiling | None,
         chance: Callable[[], float],
         wake_all: Callable[[], None],
+        burst: float = 1.0,
+        spare: bool = False,
+        first: bool = False,
     ) -> None:
+        """`burst` is our part of that window, `spare` says that others come first.
+
+        `first` is served before other families when they wait for the ceiling.
+        """
+        self.first = first
         self._clock = clock
         self._chance = chance
         self._share = share
+        self._burst = burst
+        self._spare = spare
         self._ceiling = ceiling
         self._wake_all = wake_all if ceiling else self.wake
         self._gate = Gate()
@@ -137,7 +154,7 @@ class Family:
         self._told = ""  # the last RateLimit-Limit, as it came
         self.limits = {BURST: quota.burst, STEADY: quota.steady}  # of the account
         self._windows = {
-            seconds: Occupancy(self._ours(calls), seconds)
+            seconds: Occupancy(self._ours(seconds, calls), seconds)
             for seconds, calls in self.limits.items()
         }
         self._taken = tuple(self._windows.values()) + (
@@ -273,8 +290,12 @@ class Family:
 
     def _free_at(self, now: float) -> float:
         at = max(self._gate.free_at(now), self._remainder.free_at(now, self._share))
-        for window in self._taken:
+        if self._spare:
+            at = max(at, self._remainder.spare_at(now, self.limits[STEADY]))
+        for window in self._windows.values():
             at = max(at, window.free_at(now))
+        if self._ceiling and (free := self._ceiling.window.free_at(now)) > now:
+            at = max(at, free if self.first else free + BEHIND)
         if at <= now and not self._pace.has_capacity():
             # Capacity for one call drains in at most this time; what drains beyond it
             # stays for the next call, so that the mean pace is right whatever the timer.
@@ -295,8 +316,9 @@ class Family:
         self._in_flight -= 1
         return now
 
-    def _ours(self, calls: int) -> int:
-        return max(1, int(calls * self._share + 1e-9))  # 1e-9: a third of 3 is 1
+    def _ours(self, seconds: int, calls: int) -> int:
+        part = self._share * (self._burst if seconds == BURST else 1.0)
+        return max(1, int(calls * part + 1e-9))  # 1e-9: a third of 3 is 1
 
     def _resize(self, told: Mapping[int, int]) -> None:
         """Follow the announced limits, down and up, at once.
@@ -319,9 +341,10 @@ class Family:
         """Make windows and pace fit the limits and our share of them."""
         for seconds, calls in self.limits.items():
             if seconds in self._windows:
-                self._windows[seconds].limit = self._ours(calls)
+                self._windows[seconds].limit = self._ours(seconds, calls)
             else:
-                window = self._windows[seconds] = Occupancy(self._ours(calls), seconds)
+                ours = self._ours(seconds, calls)
+                window = self._windows[seconds] = Occupancy(ours, seconds)
                 # What is known of it yet: the calls of the last minute.
                 window.recall(self._windows[STEADY].used, self._clock.monotonic())
         ceiling = (self._ceiling.window,) if self._ceiling else ()
@@ -347,12 +370,17 @@ class Limits:
         *,
         share: float = 1.0,
         ceiling: Ceiling | None = None,
+        spare: bool = False,
     ) -> None:
-        """Take a `share` in (0, 1] of the account's quota; `chance` draws from [0, 1)."""
+        """Take a `share` in (0, 1] of the account's quota; `chance` draws from [0, 1).
+
+        `spare`: a live service comes first, this takes only what that one leaves.
+        """
         self._clock = clock
         self._chance = chance
         self._share = share
         self._ceiling = ceiling
+        self._spare = spare
         self._families: dict[str, Family] = {}
 
     def family(self, operation: str) -> Family:
@@ -366,6 +394,9 @@ class Limits:
                 ceiling=self._ceiling,
                 chance=self._chance,
                 wake_all=self._wake_all,
+                burst=1 - LIVE if self._spare else LIVE,
+                spare=self._spare,
+                first=operation in FIRST,
             )
         return found
 
@@ -390,5 +421,5 @@ class Limits:
         }
 
     def _wake_all(self) -> None:
-        for family in self._families.values():
+        for family in sorted(self._families.values(), key=lambda each: not each.first):
             family.wake()

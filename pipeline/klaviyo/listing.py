@@ -4,6 +4,7 @@ Filters, operators and sorts from Klaviyo's OpenAPI documents 2024-02-15 ... 202
 The query is built once and percent-encoded here: a raw `+` would be read as a space.
 """
 
+import re
 from collections.abc import Collection
 from typing import Any, Final
 from urllib.parse import quote, urlsplit
@@ -12,11 +13,12 @@ import msgspec
 
 from pipeline.errors import PipelineError
 
-__all__ = ["ANY", "PAGE", "PROOF", "ForeignLink", "Page", "ids", "page", "query"]
+__all__ = ["ANY", "PAGE", "PROOF", "ForeignLink", "Page", "ids", "page", "query", "sized"]
 
 PAGE: Final = 100  # rows; the most a page may have
 ANY: Final = 100  # ids in one any(id,[...])
 _PATH: Final = "/api/profiles"
+_SIZE: Final = re.compile(r"(page(?:\[|%5B)size(?:\]|%5D)=)\d+", re.IGNORECASE)
 
 
 class ForeignLink(PipelineError):
@@ -58,6 +60,11 @@ def query(*conditions: str, sort: str = "", size: int = PAGE) -> str:
     }
     text = "&".join(f"{quote(k)}={quote(v, safe='')}" for k, v in parts.items() if v)
     return f"{_PATH}?{text}"
+
+
+def sized(path: str, size: int) -> str:
+    """Return the same page's path with another number of rows; cursors hold for any."""
+    return _SIZE.sub(rf"\g<1>{size}", path)
 
 
 def ids(wanted: Collection[str]) -> str:

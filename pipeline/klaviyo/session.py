@@ -34,7 +34,7 @@ from pipeline.klaviyo.wire import Answer, TooMuch, Wire
 from pipeline.observe.health import Halt, Health
 from pipeline.observe.metrics import Metrics
 
-__all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session"]
+__all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session", "TooMuch"]
 
 
 class Call(msgspec.Struct):
@@ -47,6 +47,7 @@ class Call(msgspec.Struct):
     body: bytes | None = None
     proof: msgspec.json.Decoder[Any] | None = None  # what a good answer's body must be
     permit: Permit | None = None  # acquired before; ended here
+    divisible: bool = False  # raise `TooMuch` when the answer is too large
     attempts: int = 0
 
     def __repr__(self) -> str:  # the body and the query are a customer's
@@ -86,6 +87,7 @@ class Attempt(msgspec.Struct, gc=False):
 Step: TypeAlias = Callable[[Call], Awaitable[Attempt]]
 Signed: TypeAlias = Callable[[Call, str], Awaitable[Attempt]]  # with the credential
 
+OVERSIZE: Final = "oversize"
 NONE: Final = "none"  # label of an attempt without an answer
 _HALTS: Final[dict[Kind, Halt]] = {
     "unauthorized": "unauthorized",
@@ -126,6 +128,7 @@ class Session:
         self._absence = Absence(health, clock)
         self._waited: dict[str, float] = {}
         self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
+        self._read: tuple[str | None, float | None] = None, None  # the same, as a number
         self._families: dict[str, Family] = {}
         self._measured = _measured(
             _authorised(credential, _judged(self._wire, revision)), metrics, clock
@@ -141,7 +144,9 @@ class Session:
     def now(self) -> float | None:
         """Return Klaviyo's clock, Unix seconds, never ahead of it; None if unknown."""
         date, at = self._dated
-        known = unix(date)
+        if date != self._read[0]:
+            self._read = date, unix(date)
+        known = self._read[1]
         return None if known is None else known + self._clock.monotonic() - at
 
     async def ready(self, operation: str) -> None:
@@ -164,7 +169,10 @@ class Session:
         return permit
 
     async def send(self, call: Call) -> Accepted | Refused:
-        """Send until Klaviyo accepts or refuses; cancelling it is no outcome."""
+        """Send until Klaviyo accepts or refuses; cancelling it is no outcome.
+
+        Raises `TooMuch` if the call is divisible.
+        """
         failures = 0
         try:
             while True:
@@ -181,6 +189,9 @@ class Session:
                 self._metrics.api_retries.labels(call.operation, attempt.reason).inc()
                 if attempt.kind in _HALTS:
                     continue
+                if attempt.reason == OVERSIZE and call.divisible:
+                    self._absence.answered(call.operation)
+                    raise TooMuch
                 failures += 1
                 await self._wait(call.operation, attempt, failures)
         finally:
@@ -381,7 +392,7 @@ def _judged(wire: Wire, revision: Revision) -> Signed:
         try:
             answer = await wire.send(call.method, call.path, call.body, authorization)
         except TooMuch:
-            return Attempt("unexpected", "oversize")
+            return Attempt("unexpected", OVERSIZE)
         except Exception as error:
             if (reason := name_failure(error)) is None:
                 raise

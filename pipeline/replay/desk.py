@@ -7,17 +7,15 @@ from pipeline.clock import SYSTEM
 from pipeline.errors import PipelineError
 from pipeline.kafka.admin import Admin
 from pipeline.kafka.client import Client
-from pipeline.kafka.ranges import Ranges
 from pipeline.kafka.state import State
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.replay.letters import Letter, Mark, Marks, letter
+from pipeline.replay.letters import Letter, Mark, Marks
+from pipeline.replay.shelf import letters
 from pipeline.replay.spans import Asked, spans
 from pipeline.settings import Settings
 
 __all__ = ["Desk", "NoSuchLetter", "opened"]
-
-_POLL = 1000  # records
 
 
 class NoSuchLetter(PipelineError):
@@ -39,12 +37,8 @@ class Desk:
         """Give all of them, in the order of each partition, with their marks."""
         asked = Asked(self._settings.topics.dead_letters)
         found = await spans(self._client, self._settings.kafka, asked)
-        ranges = Ranges(self._client, self._health)
-        ranges.seek(found)
-        while ranges.left:
-            for record in await ranges.poll(found, _POLL, 0.5):
-                if (one := letter(record)) is not None:
-                    yield one, self._marks.of(one)
+        async for one in letters(self._client, found, self._health):
+            yield one, self._marks.of(one)
 
     async def one(self, name: str) -> tuple[Letter, Mark | None]:
         """Give the letter of that id. Raises `NoSuchLetter`."""
@@ -62,7 +56,7 @@ class Desk:
         if name is not None:
             await self.one(name)
         chosen = [
-            one
+            one.mark
             async for one, mark in self.letters()
             if mark is None
             and (reason is None or one.reason == reason)

@@ -11,9 +11,11 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, TypeVar
 
-from pipeline.app import context, forward
+import msgspec
+
+from pipeline.app import context, forward, require_history, telling
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -22,43 +24,27 @@ from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.positions import decide
 from pipeline.kafka.producer import Producer
 from pipeline.kafka.ranges import Ranges, Span, look, moments
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.klaviyo.client import Client as Klaviyo
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Dead, Partition, Record
+from pipeline.records import Partition
 from pipeline.replay.account import Account
-from pipeline.replay.letters import Again, Marks, OpenLetters, Originals
+from pipeline.replay.letters import Letter, Marks, OpenLetters, Originals
 from pipeline.replay.outcome import Dry, Halted, Progress, Refused, Summary
 from pipeline.replay.reader import Selected, Settled
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
+from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
+from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.settings import Settings
-from schemas.klaviyo import BACKFILL_SINCE
 
 __all__ = ["Job"]
 
 LOOK: Final = 0.1  # s between two looks at how far it is
-
-
-class _Silent(DeadLetters):
-    """Writes none: what came later was a letter before, or will be by the service."""
-
-    async def write(self, record: Record, dead: Dead) -> None:
-        """Do nothing."""
-
-
-class _Shown(DeadLetters):
-    """Shows letters instead of writing them."""
-
-    def __init__(self, show: Callable[[str], None]) -> None:
-        self._show = show
-
-    async def write(self, record: Record, dead: Dead) -> None:
-        """Show why it would be one."""
-        where = f"{record.topic}-{record.partition} at offset {record.offset}"
-        pointer = f" ({dead.pointer})" if dead.pointer else ""
-        self._show(f"dead letter: {where}: {dead.reason}: {dead.message}{pointer}")
+Kind = TypeVar("Kind", bound=DeadLetters)
+Watch = TypeVar("Watch", bound=Watched)
 
 
 class Job:
@@ -72,6 +58,7 @@ class Job:
         producer: Producer,
         health: Health,
         metrics: Metrics,
+        registry: SchemaRegistry | None,
         *,
         backfill: bool,
         dry: Dry | None,
@@ -84,6 +71,7 @@ class Job:
         self._producer = producer
         self._health = health
         self._metrics = metrics
+        self._registry = registry
         self._dry = dry
         self._report = report
         self._stop = stop
@@ -100,7 +88,7 @@ class Job:
         found: dict[Partition, Span] = {}
         for each in asked:
             found |= await spans(self._kafka, self._settings.kafka, each)
-        planner = Watched(self._context, self._settings.mapping, self._touched)
+        planner = self._planner(Watched)
         if self._dry is not None:
             await self._pass(
                 "showing", found, selection, planner, self._shown(), _nothing
@@ -114,15 +102,12 @@ class Job:
                 self.summary.resumed = True
             else:
                 account.begin(found)
+            new = self._letters(Unless)
+            new.known = await self._known(found)
             await self._pass(
-                "sending",
-                found,
-                selection,
-                planner,
-                self._letters(DeadLetters),
-                account.settled,
-                done,
+                "sending", found, selection, planner, new, account.settled, done
             )
+            self.summary.there = new.count
             if not self._stop.is_set():
                 await self._newest_wins({each: span.to for each, span in found.items()})
             if not self._stop.is_set():
@@ -136,18 +121,22 @@ class Job:
         async with self._state("dead-letters") as state:
             marks = Marks(state)
             await marks.load()
-            chosen = OpenLetters(marks, reason=reason, name=name)
-            planner = Originals(self._context, self._settings.mapping, self._touched)
+            planner = self._planner(Originals)
+            chosen = OpenLetters(marks, planner.plan, reason=reason, name=name)
             if self._dry is not None:
                 await self._pass(
                     "showing", found, chosen, planner, self._shown(), _nothing
                 )
             else:
+                left = await followed(self._shelf(found), marks)
+                await marks.put([each.mark for each in left], "sent")
                 again = self._letters(Again)
                 await self._pass("sending", found, chosen, planner, again, chosen.settled)
             self.summary.cut = chosen.cut
-        if self._dry is None and not self._stop.is_set():
-            await self._newest_wins({})
+            if self._dry is None and not self._stop.is_set():
+                await self._newest_wins({})
+            if self._dry is None and not self._stop.is_set():
+                await marks.put(marks.unfinished(), "replayed")
         return self._ended()
 
     async def pending(self) -> Summary:
@@ -158,7 +147,7 @@ class Job:
             bounds, group=kafka.group, start=kafka.start, started=started, young=()
         )
         ahead = {each: Span(at, bounds[each].end) for each, at in places.at.items()}
-        planner = Watched(self._context, self._settings.mapping, self._touched)
+        planner = self._planner(Watched)
         await self._pass("showing", ahead, Everything(), planner, self._shown(), _nothing)
         return self._ended()
 
@@ -205,7 +194,7 @@ class Job:
         Again for what came meanwhile, until nothing did: each time about those only that
         the time before was about. `after` are the ends of what was just sent.
         """
-        touched, ends = self._touched, dict(after)
+        settings, touched, ends = self._settings, self._touched, dict(after)
         found = {*after, *await self._source_partitions()} if touched else set()
         while touched and not self._stop.is_set():
             bounds, _ = await look(self._kafka, found)
@@ -215,13 +204,15 @@ class Job:
                 each: Span(max(ends[each], bound.beginning), bound.end)
                 for each, bound in bounds.items()
             }
-            followed = Touched()
-            later = Later(self._context, touched, followed)
+            learnt = Touched()
+            later = Later(
+                self._context, settings.mapping, self._registry, touched, learnt
+            )
             reader = await self._pass(
-                "settling", ahead, later, later, self._letters(_Silent), _nothing
+                "settling", ahead, later, later, self._letters(Silent), _nothing
             )
             self.summary.later += reader.sent
-            touched, ends = followed, {each: span.to for each, span in ahead.items()}
+            touched, ends = learnt, {each: span.to for each, span in ahead.items()}
 
     async def _pass(
         self,
@@ -235,6 +226,9 @@ class Job:
     ) -> Selected:
         """Carry the selected records of these spans through the flow, to their end."""
         settings, health = self._settings, self._health
+        sent = None
+        if self._dry is None:
+            sent = telling(settings, self._producer, self._klaviyo, health)
         flow = forward(
             settings,
             self._klaviyo,
@@ -242,6 +236,7 @@ class Job:
             letters,
             health,
             self._metrics,
+            sent=sent,
             writes=self._dry is None,
         )
         reader = Selected(
@@ -251,6 +246,7 @@ class Job:
             settled=settled,
             done=done or {},
             seen=planner.plan,
+            ready=planner.ready,
         )
         if not reader.left:
             return reader
@@ -265,6 +261,7 @@ class Job:
         before = self._counts()
         stop = asyncio.Event()
         running = asyncio.create_task(flow.run(reader, source, stop))
+        tells = asyncio.create_task(sent.run()) if sent else None
         try:
             while not running.done():
                 counts = self._counts() - before
@@ -280,6 +277,9 @@ class Job:
         finally:
             running.cancel()
             await asyncio.wait({running})
+            if tells is not None:
+                tells.cancel()
+                await asyncio.wait({tells})
             self._add(reader, self._counts() - before, later=stage == "settling")
         if flow.checkpoint.settled():
             raise Halted(
@@ -312,13 +312,7 @@ class Job:
                 asking.cancel()
                 await asyncio.wait({asking})
             self._raise_halt()
-        served = self._klaviyo.served
-        if self._context.backfill and served < BACKFILL_SINCE:
-            raise SettingsError(
-                f"Klaviyo serves revision {served}, in which events cannot be marked as "
-                "history: its flows would send messages to customers. Set "
-                f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for a backfill."
-            )
+        require_history(self._context, self._klaviyo.served)
 
     def _raise_halt(self) -> None:
         for reason, message in self._health.halts.items():
@@ -355,7 +349,32 @@ class Job:
             for each in await partitions(self._settings.kafka, topic, None)
         ]
 
-    def _letters(self, kind: type[DeadLetters]) -> DeadLetters:
+    def planner(self, *, events: bool | None = None) -> Planner:
+        """Give one to look into records with; `events` overrides the setting."""
+        context = self._context
+        if events is not None:
+            context = msgspec.structs.replace(context, generate_events=events)
+        return Planner(context, self._settings.mapping, self._registry)
+
+    def _planner(self, kind: type[Watch]) -> Watch:
+        return kind(self._context, self._settings.mapping, self._registry, self._touched)
+
+    async def _shelf(self, found: Mapping[Partition, Span]) -> AsyncIterator[Letter]:
+        async for one in letters(self._kafka, found, self._health):
+            if self._stop.is_set():
+                return
+            yield one
+
+    async def _known(self, ranges: Mapping[Partition, Span]) -> frozenset[Origin]:
+        """Give the records of these ranges that are dead letters already."""
+        topic = self._settings.topics.dead_letters
+        found = await spans(self._kafka, self._settings.kafka, Asked(topic))
+        async with self._state("dead-letters") as state:
+            marks = Marks(state)
+            await marks.load()
+            return frozenset(await there(self._shelf(found), marks, ranges))
+
+    def _letters(self, kind: type[Kind]) -> Kind:
         settings = self._settings
         return kind(
             self._producer,
@@ -367,7 +386,7 @@ class Job:
 
     def _shown(self) -> DeadLetters:
         assert self._dry is not None  # noqa: S101  asked for in a dry run only
-        return _Shown(self._dry.show)
+        return Shown(self._dry.show)
 
     @asynccontextmanager
     async def _state(self, owner: str) -> AsyncIterator[State]:

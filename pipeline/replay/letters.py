@@ -6,20 +6,19 @@ one. One that is sent again carries its earlier failures in the header `klaviyo.
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 
 from pipeline.clock import SYSTEM
-from pipeline.forward.dead_letters import DeadLetters
 from pipeline.kafka.producer import Unwritable
 from pipeline.kafka.state import State
 from pipeline.records import Dead, Partition, Record, Skipped
 from pipeline.replay.selection import Watched
 from schemas.event import Plan
 
-__all__ = ["Again", "Fate", "Letter", "Marks", "OpenLetters", "Originals", "letter"]
+__all__ = ["Fate", "Letter", "Marks", "OpenLetters", "Originals", "letter", "original"]
 
 HISTORY: Final = "klaviyo.history"
 _CONNECT: Final = "__connect.errors."
@@ -35,7 +34,8 @@ _OURS: Final = (
 )
 _MANY: Final = 1000  # letters marked side by side
 
-Fate: TypeAlias = Literal["open", "replayed", "discarded"]
+# `sent` waits for what came later for its customer, so that the newest wins.
+Fate: TypeAlias = Literal["sent", "replayed", "discarded"]
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -162,54 +162,69 @@ class Marks:
         """Give the mark of a letter."""
         return self._found.get(one.mark)
 
-    async def put(self, letters: list[Letter], fate: Fate, why: str = "") -> None:
+    def unfinished(self) -> list[str]:
+        """Give the marks of those that were sent, and no more."""
+        return [name for name, mark in self._found.items() if mark.fate == "sent"]
+
+    async def put(self, names: list[str], fate: Fate, why: str = "") -> None:
         """Write down what became of these. Raises what `State.put` raises."""
         mark = Mark(fate, SYSTEM.now(), why)
         value = msgspec.json.encode(mark)
-        for first in range(0, len(letters), _MANY):
-            part = letters[first : first + _MANY]
-            await asyncio.gather(*(self._state.put(each.mark, value) for each in part))
-            self._found |= {each.mark: mark for each in part}
+        for first in range(0, len(names), _MANY):
+            part = names[first : first + _MANY]
+            await asyncio.gather(*(self._state.put(each, value) for each in part))
+            self._found |= dict.fromkeys(part, mark)
 
 
 class OpenLetters:
     """Selects the letters that are open, can be sent, and have that reason or id."""
 
     def __init__(
-        self, marks: Marks, *, reason: str | None = None, name: str | None = None
+        self,
+        marks: Marks,
+        seen: Callable[[Record], object],
+        *,
+        reason: str | None = None,
+        name: str | None = None,
     ) -> None:
+        """`seen` hears of those an interrupted call has sent."""
         self._marks = marks
+        self._seen = seen
         self._reason = reason
         self._name = name
-        self._sent: dict[Partition, list[Letter]] = {}
+        self._sent: dict[Partition, list[tuple[int, str]]] = {}  # offset, mark
         self.cut = 0  # letters whose value was too large to be kept
 
     def wants(self, record: Record) -> bool:
         """Whether to send it again."""
         one = letter(record)
-        if one is None or not self.matches(one):
+        if one is None:
+            return False
+        if (mark := self._marks.of(one)) is not None:
+            if mark.fate == "sent":
+                self._seen(record)
+            return False
+        if not self._is_meant(one):
             return False
         if one.truncated:
             self.cut += 1
             return False
-        self._sent.setdefault((record.topic, record.partition), []).append(one)
+        sent = self._sent.setdefault((record.topic, record.partition), [])
+        sent.append((record.offset, one.mark))
         return True
 
-    def matches(self, one: Letter) -> bool:
-        """Whether it is open and meant."""
-        return (
-            (self._reason is None or one.reason == self._reason)
-            and (self._name is None or one.id == self._name)
-            and self._marks.of(one) is None
+    def _is_meant(self, one: Letter) -> bool:
+        return (self._reason is None or one.reason == self._reason) and (
+            self._name is None or one.id == self._name
         )
 
     async def settled(self, offsets: Mapping[Partition, int]) -> bool:
         """All below these offsets has ended: mark it; false if that cannot be written."""
         for partition, end in offsets.items():
             sent = self._sent.get(partition, [])
-            ended = [each for each in sent if each.record.offset < end]
+            ended = [mark for offset, mark in sent if offset < end]
             try:
-                await self._marks.put(ended, "replayed")
+                await self._marks.put(ended, "sent")
             except Unwritable:
                 return False
             del sent[: len(ended)]
@@ -221,17 +236,10 @@ class Originals(Watched):
 
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """Plan it."""
-        return super().plan(_original(record))
+        return super().plan(original(record))
 
 
-class Again(DeadLetters):
-    """Writes a letter that failed once more, as from where it first stood."""
-
-    async def write(self, record: Record, dead: Dead) -> None:
-        """Write it with its history."""
-        await super().write(_original(record), dead)
-
-
-def _original(record: Record) -> Record:
+def original(record: Record) -> Record:
+    """Give the record that a letter once was; another record stays as it is."""
     one = letter(record)
     return record if one is None else one.original()

@@ -44,6 +44,7 @@ class Summary(msgspec.Struct):
     delivered: int = 0
     skipped: int = 0
     dead_lettered: int = 0
+    there: int = 0  # of the dead-lettered: not written, as they are letters already
     later: int = 0  # records sent once more so that the newest wins
     cut: int = 0  # dead letters whose value was too large to be kept
     resumed: bool = False

@@ -1,7 +1,7 @@
 """Hands the selected records of a range to the flow, and hears what has ended."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 
 from pipeline.kafka.ranges import Ranges, Span
 from pipeline.records import Mark, Partition, Record
@@ -11,6 +11,7 @@ __all__ = ["Selected"]
 
 Settled = Callable[[Mapping[Partition, int]], Awaitable[bool]]
 Seen = Callable[[Record], object]
+Ready = Callable[[Sequence[Record]], Awaitable[bool]]
 
 
 class Selected:
@@ -25,10 +26,12 @@ class Selected:
         settled: Settled,
         done: Mapping[Partition, int],
         seen: Seen,
+        ready: Ready,
     ) -> None:
         """`settled` keeps account of the offsets below which all has ended.
 
-        What stands below `done` was sent by an earlier call: it is only `seen`.
+        What stands below `done` was sent by an earlier call: it is only `seen`. `ready`
+        fetches what is needed to look into records; false to be asked again.
         """
         ranges.seek(spans)
         self._ranges = ranges
@@ -37,6 +40,8 @@ class Selected:
         self._settled = settled
         self._done = done
         self._seen = seen
+        self._ready = ready
+        self._unread: list[Record] = []  # not yet looked into
         self.sent = 0  # records handed out
         self.exhausted = False
 
@@ -58,11 +63,16 @@ class Selected:
     ) -> list[Record]:
         """Get the next records that are meant."""
         # Said one poll late: what the last one brought has a ticket by then.
-        self.exhausted = not self._ranges.left
+        self.exhausted = not self._ranges.left and not self._unread
         if self.exhausted:
             await asyncio.sleep(timeout)
+        if not self._unread:
+            self._unread = await self._ranges.poll(partitions, max_records, timeout)
+        if not await self._ready(self._unread):
+            return []
+        found, self._unread = self._unread, []
         records = []
-        for record in await self._ranges.poll(partitions, max_records, timeout):
+        for record in found:
             if not self._selection.wants(record):
                 continue
             if record.offset < self._done.get((record.topic, record.partition), 0):

@@ -3,9 +3,8 @@
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-import msgspec
-
 from pipeline.forward.plan import Planner
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas.commands import CreateEvent, UpsertProfile
 from schemas.event import Context, Plan
@@ -47,10 +46,10 @@ class OfKey:
 class OfCustomer(OfKey):
     """All about the customer with that id, orders too; tombstones go by their key."""
 
-    def __init__(self, name: str, context: Context, mappings: Mappings) -> None:
+    def __init__(self, name: str, planner: Planner) -> None:
         super().__init__(name)
         self._name = name
-        self._planner = Planner(context, mappings)
+        self._planner = planner
 
     def wants(self, record: Record) -> bool:
         """Whether what it asks for is about that customer."""
@@ -63,13 +62,11 @@ class OfCustomer(OfKey):
 class OfOrder(OfKey):
     """All events of the order with that id."""
 
-    def __init__(self, name: str, context: Context, mappings: Mappings) -> None:
+    def __init__(self, name: str, planner: Planner) -> None:
+        """`planner` makes events, also where klaviyo.generate_events is off."""
         super().__init__(name)
         self._name = name
-        # Also where klaviyo.generate_events is off: the order is there, and is skipped.
-        self._planner = Planner(
-            msgspec.structs.replace(context, generate_events=True), mappings
-        )
+        self._planner = planner
 
     def wants(self, record: Record) -> bool:
         """Whether one of its events is of that order."""
@@ -121,9 +118,16 @@ class Later(Planner):
     An event that came later is sent by the service, or was; its flows are not our affair.
     """
 
-    def __init__(self, context: Context, touched: Touched, followed: Touched) -> None:
+    def __init__(
+        self,
+        context: Context,
+        mappings: Mappings,
+        registry: SchemaRegistry | None,
+        touched: Touched,
+        followed: Touched,
+    ) -> None:
         """`followed` learns whom it was about, in turn."""
-        super().__init__(context)
+        super().__init__(context, mappings, registry)
         self._touched = touched
         self._followed = followed
 
@@ -151,8 +155,14 @@ class Later(Planner):
 class Watched(Planner):
     """Plans as always, and remembers who is touched by it."""
 
-    def __init__(self, context: Context, mappings: Mappings, touched: Touched) -> None:
-        super().__init__(context, mappings)
+    def __init__(
+        self,
+        context: Context,
+        mappings: Mappings,
+        registry: SchemaRegistry | None,
+        touched: Touched,
+    ) -> None:
+        super().__init__(context, mappings, registry)
         self._touched = touched
 
     def plan(self, record: Record) -> Plan | Skipped | Dead:

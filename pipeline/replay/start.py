@@ -9,6 +9,7 @@ from pipeline.clock import SYSTEM
 from pipeline.kafka.admin import Admin
 from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.producer import Producer
+from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.klaviyo.dry import DrySession
 from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
@@ -47,8 +48,18 @@ async def opened(
             await producer.start()
             stack.push_async_callback(producer.stop)
         klaviyo = await stack.enter_async_context(
-            connect(settings, health, metrics, None if dry is None else _dried(dry))
+            connect(
+                settings,
+                health,
+                metrics,
+                None if dry is None else _dried(dry),
+                spare=True,
+            )
         )
+        registry: SchemaRegistry | None = None
+        if settings.schema_registry.url:
+            registry = SchemaRegistry(settings.schema_registry, health)
+            stack.push_async_callback(registry.close)
         health.phase = "running"
         job = Job(
             settings,
@@ -57,6 +68,7 @@ async def opened(
             producer,
             health,
             metrics,
+            registry,
             backfill=backfill,
             dry=dry,
             report=report,

@@ -5,13 +5,13 @@ own forward direction. A write of ours explains a path once: a marketer who late
 the same value back is published. Pure but for the view, which it only reads.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw
 
-from pipeline.reverse.view import Known, View
+from pipeline.reverse.view import Known, Sent, View
 from schemas import profile_update
 from schemas.profile_update import Content, Row
 
@@ -20,9 +20,10 @@ __all__ = ["Change", "Compared", "Kind", "Origin", "compare", "gone"]
 Kind: TypeAlias = Literal["created", "updated", "deleted"]
 Origin: TypeAlias = Literal["poll", "consent", "sweep"]
 
-# s after a write of ours; a profile that has moved since then shows it, or somebody has
-# overwritten it. Covers the difference between Klaviyo's clock and ours.
-SKEW: Final = 60.0
+SKEW: Final = 60.0  # s by which Klaviyo's own machines may differ
+# s that Klaviyo may take over an event, and the profile in it ("minutes", Events API
+# overview); other writes are done when it answers.
+LATE: Final = 900.0
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -39,6 +40,7 @@ class Compared(msgspec.Struct):
 
     changes: list[Change] = msgspec.field(default_factory=list)
     known: dict[str, bytes | None] = msgspec.field(default_factory=dict)
+    forgotten: list[str] = msgspec.field(default_factory=list)  # records of forward's
     seen: list[str] = msgspec.field(default_factory=list)
     newest: float = 0.0  # `updated` of the last row, Unix seconds; 0 if not ascending
     echoes: int = 0
@@ -79,7 +81,6 @@ def compare(
             continue  # settles still; what is dated beyond would for ever
         if known is not None and row.at < known.at:
             continue  # an older sight of it than we had
-        found.lost += row.lost
         if known is None and origin == "sweep" and row.at <= since:
             after = Known(row.content, row.at)  # was there before us
         else:
@@ -87,6 +88,7 @@ def compare(
             after = _compared(view, found, row, known, now, late=late)
         if after != known:
             page[row.id] = after
+            found.lost += row.lost
     found.known |= {who: msgspec.json.encode(known) for who, known in page.items()}
     if not ascending:
         found.newest = 0.0
@@ -115,11 +117,13 @@ def _compared(
     before: Content = known.content if known else {}
     after = profile_update.carried(before, row)
     paths = profile_update.changed(before, after)
-    writes = view.writes(_names(after), known.sent if known else 0.0)
-    ours = [path for path in paths if _explained(path, after, writes)]
+    writes = view.writes(_names(after), known)
+    wrote: Content = {}
+    for write in writes:
+        wrote |= write.content
+    ours = [path for path in paths if path in wrote and _is(path, wrote, after)]
     theirs = [path for path in paths if path not in ours]
-    mark = _mark(writes, ours, after, row.at)
-    sent = max(known.sent if known else 0.0, mark)
+    seen = _seen(known, writes, ours, after, row.at)
     if paths and not theirs:
         found.echoes += 1
     elif theirs or known is None:
@@ -136,9 +140,9 @@ def _compared(
         )
         found.changes.append(Change(row.id, kind, after.get("external_id"), message))
         found.late += late
-    if not paths and known is not None and sent == known.sent:
+    if not paths and known is not None and seen == (known.sent, known.late):
         return known  # moved by an event, or read again: nothing to remember
-    return Known(after, min(row.at, now), sent)
+    return Known(after, min(row.at, now), *seen)
 
 
 def _names(content: Content) -> list[str]:
@@ -147,27 +151,35 @@ def _names(content: Content) -> list[str]:
     return [prefix + str(content[name]) for prefix, name in fields if name in content]
 
 
-def _explained(
-    path: str, after: Content, writes: Mapping[str, tuple[float, object]]
-) -> bool:
-    if path not in writes:
-        return False
-    value = writes[path][1]
-    return not profile_update.changed({path: value}, {path: after.get(path)})
+def _is(path: str, wrote: Content, after: Content) -> bool:
+    value, now = wrote[path], after.get(path)
+    if path.startswith("consent.") and isinstance(value, dict) and isinstance(now, dict):
+        return value.get("status") == now.get("status")  # all that we said
+    return not profile_update.changed({path: value}, {path: now})
 
 
-def _mark(
-    writes: Mapping[str, tuple[float, object]],
-    ours: Iterable[str],
+def _seen(
+    known: Known | None,
+    writes: Iterable[Sent],
+    ours: Collection[str],
     after: Content,
     updated: float,
-) -> float:
-    """Up to when what we sent has been seen, so that it explains nothing any more.
+) -> tuple[float, float]:
+    """Up to when writes have been seen, and late ones: they explain nothing any more.
 
-    A write is atomic: one path of it seen is all of it seen.
+    A write is atomic: one path of it seen is all of it seen. A profile that has moved
+    since shows it, or somebody has overwritten it.
     """
-    seen = [writes[path][0] for path in ours]
-    seen += [at for at, _ in writes.values() if at + SKEW < updated]
-    if writes and all(_explained(path, after, writes) for path in writes):
-        seen += [at for at, _ in writes.values()]
-    return max(seen, default=0.0)
+    sent, late = (known.sent, known.late) if known else (0.0, 0.0)
+    for write in writes:
+        shown = write.content.keys() & set(ours)
+        if (
+            updated >= write.at + (LATE if write.late else 0.0)
+            or any(_is(path, write.content, after) for path in shown)
+            or all(_is(path, write.content, after) for path in write.content)
+        ):
+            if write.late:
+                late = max(late, write.at)
+            else:
+                sent = max(sent, write.at)
+    return sent, late

@@ -8,7 +8,7 @@ from pipeline.errors import PipelineError
 
 __all__ = ["Cursor", "CursorLost", "decode", "encode", "stamp"]
 
-_AHEAD = 3600  # s; Klaviyo's servers do not differ that much
+_AHEAD = 300  # s; Klaviyo's servers do not differ that much
 
 
 class CursorLost(PipelineError):
@@ -55,7 +55,8 @@ def decode(value: bytes | None, now: float, start: str, since: int) -> Cursor:
         return Cursor(since, since, since)
     try:
         found = _CURSOR.decode(value)
-        wrong = "" if max(found.updated, found.suppressed) <= now + _AHEAD else "newer"
+        newest = max(found.updated, found.suppressed, found.swept)
+        wrong = "" if newest <= now + _AHEAD else "newer"
     except msgspec.MsgspecError:
         found, wrong = None, "corrupt"
     if found is not None and not wrong:

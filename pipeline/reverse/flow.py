@@ -1,7 +1,7 @@
 r"""What happens to a change in Klaviyo, on one page.
 
-    poll -> compare -> publish -> view
-      ^                   \-> cursor
+    poll, sweep -> carry: compare -> publish -> view
+      ^                                 \-> cursor
       every reverse.interval, by Klaviyo's clock
 
 One process polls at a time: whoever the group names. It opens its transactions, which
@@ -12,37 +12,37 @@ committed, and never repeated after.
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
 from pipeline.clock import Clock
 from pipeline.kafka.producer import TooLarge
 from pipeline.kafka.transactions import Away, Fenced
-from pipeline.klaviyo.listing import ANY, ForeignLink, Page
+from pipeline.klaviyo.listing import ForeignLink, Page
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
-from pipeline.reverse.compare import Compared, Kind, Origin, compare, gone
-from pipeline.reverse.cursor import Cursor, decode
-from pipeline.reverse.poll import Poller, Unlisted
+from pipeline.reverse.carry import Carry, Turn
+from pipeline.reverse.compare import (
+    LATE,
+    SKEW,
+    Compared,
+    Kind,
+    Origin,
+    gone,
+)
+from pipeline.reverse.cursor import decode
+from pipeline.reverse.poll import SUPPRESSIONS, Poller, Unlisted
 from pipeline.reverse.publish import Publisher
+from pipeline.reverse.sweep import Sweep
 from pipeline.settings import Reverse
 
 __all__ = ["Flow", "Kind", "Turn"]
 
 AGAIN: Final = 1.0  # s until it is tried again, doubled up to AGAIN_MOST
 AGAIN_MOST: Final = 10.0  # s
-# s between two looks for what forward sent. A page shows nothing younger than
-# reverse.settle, so what forward sent before that has been seen.
-FOLLOW_EVERY: Final = 2.0
+TOGETHER: Final = 5000  # records of what forward sent that are deleted at a time
 STOP_BUDGET: Final = 6.0  # s for the page in hand at a stop
-PROGRESS_EVERY: Final = 30.0  # s between two lines about a long catch-up
-
-
-class Turn(Protocol):
-    """Whose turn it is; `kafka.leader.Leader` asks the group."""
-
-    leading: asyncio.Event
 
 
 class Flow:
@@ -64,12 +64,18 @@ class Flow:
         self._turn = turn
         self._settings = settings
         self._health = health
-        self._metrics = metrics
         self._clock = clock
-        self._cursor = Cursor(0, 0, 0)
-        self._sweep = 0  # Klaviyo's time when the full reading under way began; 0 none
-        self._resume: str | None = None  # its next page
-        self._consent_at = self._followed_at = self._said_at = float("-inf")
+        self._carry = Carry(
+            poller=poller,
+            publisher=publisher,
+            turn=turn,
+            settings=settings,
+            health=health,
+            metrics=metrics,
+            clock=clock,
+        )
+        self._sweep = Sweep(self._carry, settings, health, clock)
+        self._consent_at = float("-inf")
         self._log = structlog.get_logger("reverse")
 
     # -- whose turn it is ----------------------------------------------------------------
@@ -77,7 +83,8 @@ class Flow:
     async def run(self, stop: asyncio.Event) -> None:
         """Until `stop` is set; the page in hand is finished, within `STOP_BUDGET`.
 
-        Raises `CursorLost` and `SettingsError`; all else is waited out.
+        Raises `CursorLost`, `SettingsError` and `ViewUnwritable`; all else is waited
+        out.
         """
         work = asyncio.create_task(self._work(stop))
         stopping = asyncio.create_task(stop.wait())
@@ -91,6 +98,7 @@ class Flow:
                 task.cancel()
             await asyncio.gather(work, stopping, return_exceptions=True)
             self._health.back("reverse")
+            self._health.ended("reverse")
 
     async def _work(self, stop: asyncio.Event) -> None:
         failures = 0
@@ -98,7 +106,7 @@ class Flow:
             if not await self._ours(stop):
                 continue
             try:
-                await self._publisher.open()
+                await self._publisher.open(self._carry.turned)
                 failures = 0
                 self._health.back("reverse")
                 await self._poll(stop)
@@ -108,6 +116,9 @@ class Flow:
             except (Away, TooLarge) as error:
                 failures += 1
                 self._health.away("reverse", f"Kafka: {error}; tried again for ever")
+            except (Unlisted, ForeignLink) as error:
+                failures += 1
+                self._health.away("listing", str(error))
             finally:
                 await self._publisher.close()
             if failures:
@@ -115,6 +126,7 @@ class Flow:
 
     async def _ours(self, stop: asyncio.Event) -> bool:
         """Wait until it is our turn; false now and then, so that a stop is seen."""
+        self._carry.turned()
         if not self._turn.leading.is_set():
             await _pause(stop, AGAIN)
         return self._turn.leading.is_set()
@@ -123,18 +135,19 @@ class Flow:
         """Fetch one profile, publish it if it is news, and say as what.
 
         By itself, without `run`: a poller elsewhere is fenced for a moment and goes on.
-        Raises `Away`, `CursorLost`, `Fenced` and `Unlisted`.
+        Raises `Away`, `CursorLost`, `Fenced`, `Unlisted` and `ViewUnwritable`.
         """
         try:
-            await self._publisher.open()
+            await self._publisher.open(self._carry.turned)
             await self._begin()
-            page = await self._poller.named([who])
             now = await self._poller.now()
-            found = await self._page(page, "consent", int(now))
+            found = Compared()
+            async for page in self._poller.named([who]):
+                found = await self._carry.page(page, "consent", int(now + SKEW))
             if not found.seen:
                 view = self._publisher.view
                 found = await asyncio.to_thread(gone, view, [who], now)
-            await self._publisher.publish(found, self._cursor, 0)
+            await self._carry.publish(found)
         finally:
             await self._publisher.close()
         return found.changes[0].kind if found.changes else None
@@ -143,155 +156,83 @@ class Flow:
 
     async def _poll(self, stop: asyncio.Event) -> None:
         await self._begin()
-        self._log.info("polling", known=await asyncio.to_thread(self._known))
-        while self._going(stop):
+        known = await asyncio.to_thread(self._publisher.view.count)
+        self._log.info("polling", known=known)
+        while self._carry.going(stop):
             started = self._clock.monotonic()
             try:
                 await self._cycle(stop)
             except (Unlisted, ForeignLink) as error:
                 self._health.away("listing", str(error))
-                self._resume = None
+                self._sweep.begin_anew()
             else:
                 self._health.back("listing")
             left = self._settings.interval - (self._clock.monotonic() - started)
-            if not self._resume:
+            if not self._sweep.under_way:
                 await self._rest(stop, left)
 
     async def _begin(self) -> None:
-        now = await self._poller.now()
+        now = await self._carry.klaviyo(self._poller.now())
         since = self._settings.since(now)
-        self._cursor = decode(self._publisher.stored, now, self._settings.start, since)
-        self._sweep, self._resume = 0, None
-
-    def _going(self, stop: asyncio.Event) -> bool:
-        return not stop.is_set() and self._turn.leading.is_set()
-
-    def _known(self) -> int:
-        return self._publisher.view.count()
+        stored = self._publisher.stored
+        self._carry.cursor = decode(stored, now, self._settings.start, since)
+        self._carry.sweep = 0
+        self._sweep.begin_anew()
 
     async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
         until = self._clock.monotonic() + seconds
-        while self._going(stop) and (left := until - self._clock.monotonic()) > 0:
+        while self._carry.going(stop) and (left := until - self._clock.monotonic()) > 0:
+            self._carry.turned()
             await _pause(stop, min(left, AGAIN))
 
     async def _cycle(self, stop: asyncio.Event) -> None:
         """Read what changed, what was suppressed, and part of everything."""
-        bound = int(await self._poller.now() - self._settings.settle)
-        after = int(self._cursor.updated - self._settings.overlap) - 1
-        pages = self._poller.updated(after, bound)
-        if await self._pages(pages, "poll", bound, stop):
-            self._cursor = self._cursor.advanced(updated=bound)
+        carry = self._carry
+        now = await carry.klaviyo(self._poller.now())
+        bound = int(now - self._settings.settle)
+        after = self._after(carry.cursor.updated, bound)
+        if await self._all(self._poller.updated(after, bound), "poll", bound, stop):
+            carry.cursor = carry.cursor.advanced(updated=bound)
         if self._due():
-            after = int(self._cursor.suppressed - self._settings.overlap) - 1
-            pages = self._poller.suppressed(after, bound)
-            if await self._pages(pages, "consent", bound, stop):
-                self._cursor = self._cursor.advanced(suppressed=bound)
-                self._consent_at = self._clock.monotonic()
-        await self._publisher.publish(Compared(), self._cursor, self._sweep)
-        if self._going(stop):
-            await self._sweep_on(bound, stop)
-        self._metrics.reverse_cursor.set(self._cursor.updated)
-        self._metrics.reverse_last_success.set(self._clock.now())
+            await self._consent(bound, stop)
+        # All that it told of has been seen by now, or was never done.
+        passed = carry.cursor.updated - LATE
+        told = await asyncio.to_thread(carry.view.told_before, passed, TOGETHER)
+        await carry.publish(Compared(forgotten=told))
+        if carry.going(stop):
+            await self._sweep.slice(bound, stop)
+        carry.succeeded()
 
-    def _due(self) -> bool:
-        waited = self._clock.monotonic() - self._consent_at
-        return waited >= float(self._settings.consent_interval)
+    async def _consent(self, bound: int, stop: asyncio.Event) -> None:
+        carry = self._carry
+        after = self._after(carry.cursor.suppressed, bound)
+        for field in SUPPRESSIONS:
+            pages = self._poller.suppressed(field, after, bound)
+            if not await self._all(pages, "consent", bound, stop):
+                return
+        carry.cursor = carry.cursor.advanced(suppressed=bound)
+        self._consent_at = self._clock.monotonic()
 
-    async def _pages(
+    async def _all(
         self,
         pages: AsyncGenerator[Page, None],
         origin: Origin,
         bound: int,
         stop: asyncio.Event,
-        until: float = float("inf"),
     ) -> bool:
-        """Publish page by page; false if it did not come to the end."""
-        try:
-            async for page in pages:
-                compared = await self._page(page, origin, bound)
-                if origin == "poll" and compared.newest:
-                    # Ties at that second may stand on the next page.
-                    newest = min(int(compared.newest) - 1, bound)
-                    self._cursor = self._cursor.advanced(updated=newest)
-                await self._publisher.publish(compared, self._cursor, self._sweep)
-                self._progress(origin)
-                if origin == "sweep":
-                    self._resume = page.following
-                    seen = compared.seen
-                    view = self._publisher.view
-                    await asyncio.to_thread(view.mark, seen, self._sweep)
-                if not self._going(stop):
-                    return page.following is None
-                if page.following and self._clock.monotonic() > until:
-                    return False
-        finally:
-            await pages.aclose()
-        return True
+        """Carry all of these pages; whether it came to the end."""
+        ended = False
+        async for page, _ in self._carry.pages(pages, origin, bound, stop):
+            ended = page.following is None
+        return ended
 
-    async def _page(self, page: Page, origin: Origin, bound: int) -> Compared:
-        every = min(FOLLOW_EVERY, self._settings.settle / 2)
-        if self._clock.monotonic() - self._followed_at >= every:
-            await self._publisher.follow()
-            self._followed_at = self._clock.monotonic()
-        return await asyncio.to_thread(
-            compare,
-            self._publisher.view,
-            page.rows,
-            origin=origin,
-            bound=bound,
-            since=self._cursor.since,
-            polled=self._cursor.updated,
-            now=await self._poller.now(),
-        )
+    def _after(self, at: int, bound: int) -> int:
+        """Look back from the cursor; from now if Klaviyo's clock has gone back."""
+        return int(min(at, bound) - self._settings.overlap) - 1
 
-    def _progress(self, origin: Origin) -> None:
-        now = self._clock.monotonic()
-        if origin == "poll" and now - self._said_at >= PROGRESS_EVERY:
-            if self._said_at > float("-inf"):
-                self._log.info("catching up", at=self._cursor.updated)
-            self._said_at = now
-        self._metrics.reverse_cursor.set(self._cursor.updated)
-
-    # -- everything, slowly --------------------------------------------------------------
-
-    async def _sweep_on(self, bound: int, stop: asyncio.Event) -> None:
-        """Read all profiles in slices of one interval; who is missing at the end is gone.
-
-        Profiles made meanwhile are no loss: the polls see them.
-        """
-        now = int(await self._poller.now())
-        if not self._sweep:
-            if now - self._cursor.swept < self._settings.sweep_interval:
-                return
-            self._sweep = now
-        until = self._clock.monotonic() + self._settings.interval
-        pages = self._poller.all(self._resume)
-        if not await self._pages(pages, "sweep", bound, stop, until):
-            return
-        self._resume = None
-        await self._find_gone(bound, stop)
-        if self._going(stop):
-            self._cursor = self._cursor.advanced(swept=self._sweep)
-            self._sweep = 0
-            await self._publisher.publish(Compared(), self._cursor, self._sweep)
-
-    async def _find_gone(self, bound: int, stop: asyncio.Event) -> None:
-        """Ask for those the reading missed by their ids before they are called gone."""
-        view = self._publisher.view
-        while self._going(stop):
-            ids = await asyncio.to_thread(view.unseen, self._sweep, ANY)
-            if not ids:
-                return
-            page = await self._poller.named(ids)
-            there = await self._page(page, "sweep", bound)
-            missing = set(ids) - set(there.seen)
-            if there.malformed:
-                missing.clear()  # one of them may be there
-            now = await self._poller.now()
-            found = await asyncio.to_thread(gone, view, missing, now)
-            await self._publisher.publish(there, self._cursor, self._sweep)
-            await self._publisher.publish(found, self._cursor, self._sweep)
-            await asyncio.to_thread(view.mark, set(ids) - missing, self._sweep)
+    def _due(self) -> bool:
+        waited = self._clock.monotonic() - self._consent_at
+        return waited >= float(self._settings.consent_interval)
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

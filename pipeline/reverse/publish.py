@@ -8,7 +8,7 @@ whether it was committed, and the view is rebuilt from the topic before anything
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final, Literal
 
 import structlog
@@ -61,17 +61,19 @@ class Publisher:
         self.stored: bytes | None = None  # the cursor as it was found
         self._log = structlog.get_logger("reverse")
 
-    async def open(self) -> None:
+    async def open(self, turned: Callable[[], None]) -> None:
         """Fence who was here before, then read what is known; in this order.
 
-        Raises `Away` and `SettingsError`.
+        `turned` is told of each step. Raises `Away`, `SettingsError`, `ViewUnwritable`.
         """
         await self._transactions.open()
+        turned()
         await self._follower.open()
         await asyncio.to_thread(self.view.start)
         self.stored = None
         read = said = 0
         async for entries in self._follower.news():
+            turned()
             await asyncio.to_thread(self._take, entries)
             read += len(entries)
             if read - said >= PROGRESS:
@@ -95,6 +97,7 @@ class Publisher:
         records += [
             self._fact(_PROFILE + who, known) for who, known in compared.known.items()
         ]
+        records += [self._fact(_SENT + key, None) for key in compared.forgotten]
         encoded = encode(cursor)
         if encoded != self.stored:
             records.append(self._fact(_CURSOR, encoded))
@@ -104,6 +107,9 @@ class Publisher:
         if compared.known:
             rows = list(compared.known.items())
             await asyncio.to_thread(self.view.put, rows, sweep)
+        if compared.forgotten:
+            forgotten = [(key, None) for key in compared.forgotten]
+            await asyncio.to_thread(self.view.sent, forgotten)
         self._count(compared)
 
     def _message(self, change: Change) -> Outgoing:

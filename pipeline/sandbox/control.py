@@ -1,5 +1,6 @@
 """The control API under /sandbox/: look at everything, change anything, no credential.
 
+GET    /sandbox/             where to look: the addresses of what follows
 GET    /sandbox/state        counts: profiles, events, metrics, lists, jobs, requests,
                              violations, throttled, duplicates_sent, losses, in_flight
 GET    /sandbox/profiles     {"data": [profile resource + "lists", "secondary_emails"]}
@@ -81,6 +82,11 @@ def handle(sandbox: "Sandbox", request: web.Request, raw: bytes) -> web.Response
 def _answer(status: int, value: object) -> web.Response:
     body = b"" if value is None else orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS)
     return web.Response(status=status, body=body, content_type="application/json")
+
+
+def _index(sandbox: "Sandbox", *_: object) -> tuple[int, Json]:
+    looks = [name for method, name in _ACTIONS if method == "GET" and name]
+    return 200, {name: f"{sandbox.url}/sandbox/{name}" for name in looks}
 
 
 def _state(sandbox: "Sandbox", *_: object) -> tuple[int, Json]:
@@ -314,6 +320,7 @@ def _reset(sandbox: "Sandbox", *_: object) -> tuple[int, None]:
 _Action = Callable[["Sandbox", list[str], dict[str, str], Any], tuple[int, Json | None]]
 
 _ACTIONS: dict[tuple[str, str], _Action] = {
+    ("GET", ""): _index,
     ("GET", "state"): _state,
     ("GET", "profiles"): _profiles,
     ("POST", "profiles"): _make,

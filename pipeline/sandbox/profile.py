@@ -41,6 +41,7 @@ class Profile:
     id: str
     created: int
     updated: int
+    listed: int | None = None  # `updated` as listings know it; None: not there yet
     identifiers: dict[str, str] = field(default_factory=dict)
     secondary_emails: list[str] = field(default_factory=list)
     fields: Json = field(default_factory=dict)

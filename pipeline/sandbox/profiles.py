@@ -70,13 +70,19 @@ class Written:
 class Profiles:
     """The profiles, by id and by every identifier."""
 
-    def __init__(self, ids: Ids, on_merge: Callable[[str, str], None]) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        on_merge: Callable[[str, str], None],
+        on_touch: Callable[[Profile], None],
+    ) -> None:
         """`on_merge(source, target)` moves what belongs to a merged or deleted profile.
 
-        For a deletion `target` is the empty string.
+        For a deletion `target` is the empty string. `on_touch` lists what has changed.
         """
         self._ids = ids
         self._on_merge = on_merge
+        self._on_touch = on_touch
         self.by_id: dict[str, Profile] = {}
         self._owner: dict[tuple[str, str], str] = {}
         self.version = 0  # grows with every change; listings cache by it
@@ -109,6 +115,7 @@ class Profiles:
         self.by_id[profile.id] = profile
         self._identify(profile, attributes, clears=True)
         apply_attributes(profile, attributes, clears=True)
+        self._on_touch(profile)
         self.version += 1
         return profile
 
@@ -180,6 +187,7 @@ class Profiles:
     def touch(self, profile: Profile, now: float) -> None:
         """Move `updated`; its grain is one second."""
         profile.updated = max(profile.updated, int(now))
+        self._on_touch(profile)
         self.version += 1
 
     def _identify(self, profile: Profile, attributes: Json, *, clears: bool) -> bool:

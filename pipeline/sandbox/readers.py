@@ -87,7 +87,7 @@ def profile_value(profile: Profile, field: str) -> object:
         case "created":
             return profile.created
         case "updated":
-            return profile.updated
+            return profile.listed
         case _ if field == f"{_SUPPRESSION}timestamp":
             return max((int(at) for at in consent.suppressions.values()), default=None)
         case _ if field == f"{_LISTS}timestamp":
@@ -148,7 +148,8 @@ class Readers:
                 found: Iterable[Profile] = {p.id: p for p in held if p}.values()
                 rest = [c for c in wanted if c is not exact]
             else:
-                found, rest = state.profiles, wanted
+                found = (p for p in state.profiles if p.listed is not None)
+                rest = wanted
             return (p for p in found if all(_fits(p, c) for c in rest))
 
         def value(profile: Profile) -> object:

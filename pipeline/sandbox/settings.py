@@ -55,6 +55,7 @@ class Settings(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     event_delay: Seconds = 0.0  # until an accepted event is processed
     subscribe_delay: Seconds = 0.0  # until a subscribe or unsubscribe job is applied
     suppress_delay: Seconds = 0.0  # until a suppression job is applied
+    index_delay: Seconds = 0.0  # until listings show that a profile has changed
     merge_delay: Seconds = 0.0  # until a profile merge or deletion is applied
 
     # Bounds; Klaviyo says "5 MB" and "100 KB", the smaller reading is enforced

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pipeline.sandbox.clock import Clock
 from pipeline.sandbox.events import Events
 from pipeline.sandbox.ids import Ids
+from pipeline.sandbox.profile import Profile
 from pipeline.sandbox.profiles import Profiles
 from pipeline.sandbox.settings import Settings
 from pipeline.sandbox.wire import Json
@@ -56,7 +57,7 @@ class State:
         self.clock = clock
         self.settings = settings
         self.ids = Ids(clock, seed)
-        self.profiles = Profiles(self.ids, self._moved)
+        self.profiles = Profiles(self.ids, self._moved, self._touched)
         self.events = Events(self.ids)
         self.lists: dict[str, List] = {}
         self.imports: dict[str, Import] = {}
@@ -71,6 +72,15 @@ class State:
             joined = group.members.pop(source, None)
             if joined is not None and target:
                 group.members.setdefault(target, joined)
+
+    def _touched(self, profile: Profile) -> None:
+        updated = profile.updated
+
+        def listed() -> None:
+            profile.listed = max(updated, profile.listed or 0)
+            self.profiles.version += 1
+
+        self.later(self.settings.index_delay, listed)
 
     def later(self, delay: float, act: Callable[[], None]) -> None:
         """Let `act` happen in `delay` seconds; without delay now."""

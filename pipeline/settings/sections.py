@@ -438,6 +438,11 @@ class Deliver(Section):
     buffer_records: Count = Field(
         default=50_000, description="Records that may be in flight."
     )
+    backfill_after: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
+        default=None,
+        description="Events that happened more seconds ago are sent as history, for "
+        "which no flow fires; blank is none. Needs a revision from 2026-04-15 on.",
+    )
 
 
 class Deletes(Section):
@@ -471,7 +476,7 @@ class Reverse(Section):
     )
     interval: Seconds = Field(default=10, description="Seconds between two polls.")
     overlap: Annotated[float, BeforeValidator(not_bool)] = Field(
-        default=30,
+        default=60,
         ge=0,
         allow_inf_nan=False,
         description="Seconds read again each time, for profiles that are listed late.",
@@ -493,6 +498,11 @@ class Reverse(Section):
     start: Annotated[str, BeforeValidator(moment)] = Field(
         default="now",
         description="Where the first poll begins: `now`, `all` or a time.",
+    )
+    folder: str = Field(
+        default="",
+        description="Where what was published is kept while it runs, about 1 GB for a "
+        "million profiles; blank: the system's folder for temporary files.",
     )
     key: Annotated[Literal["external_id", "profile_id"], BeforeValidator(lower)] = Field(
         default="external_id",

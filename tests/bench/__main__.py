@@ -1,6 +1,6 @@
-"""All figures of contract 9 of the forward direction, or the parts that are named.
+"""All figures of contract 9, or the parts that are named.
 
-    python -m tests.bench [path encode latency memory growth quota]
+    python -m tests.bench [path encode latency memory growth quota reverse]
 
 One table, and `.cache/bench.json` with machine and versions. A part measures itself and
 its yard-stick in turn in this call: ratios hold on a noisy machine, the rest does not.
@@ -11,20 +11,24 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from tests.bench import encode, growth, latency, memory, path, quota
+import msgspec
+
+from tests.bench import encode, growth, latency, memory, path, quota, reverse
 from tests.bench.report import FILE, Figure, note, show, write
 
 # Seconds the server takes, and replicas; two whole windows each.
-QUOTA: Final = ((0.0, 1), (0.15, 1), (0.0, 2), (0.0, 3))
+QUOTA: Final = ((0.0, 1), (0.15, 1), (0.0, 3), (0.15, 3))
 
 
 def _quota() -> list[Figure]:
-    """Whether each endpoint carries 98 % of its quota; its own figures are printed."""
-    figures = []
+    """What each endpoint carries of its quota."""
+    figures: list[Figure] = []
     for latency_, replicas in QUOTA:
-        good = asyncio.run(quota.main(latency_, 2, replicas))
-        what = f"98 % of each quota, {replicas} replicas, {latency_ * 1000:.0f} ms away"
-        figures.append(Figure("quota", what, "yes/no", float(good), least=1))
+        of = f"{replicas} of us, {latency_ * 1000:.0f} ms: "
+        figures += [
+            msgspec.structs.replace(each, what=of + each.what)
+            for each in asyncio.run(quota.measure(latency_, 2, replicas))
+        ]
     return figures
 
 
@@ -35,6 +39,7 @@ PARTS: Final[Mapping[str, Callable[[], list[Figure]]]] = {
     "memory": memory.measure,
     "growth": growth.measure,
     "quota": _quota,
+    "reverse": reverse.measure,
 }
 
 

@@ -14,10 +14,23 @@ import msgspec
 
 from tests.flow.service import free_port
 
-__all__ = ["Child", "Sink", "bare", "limit", "pipeline"]
+__all__ = ["Child", "Sink", "bare", "cpu", "limit", "pipeline", "rss"]
 
 _TICK: Final = os.sysconf("SC_CLK_TCK")  # of the CPU times in /proc, a second
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")  # bytes
+
+
+def cpu(process: int) -> float:
+    """CPU seconds of a process so far, all threads."""
+    stat = Path(f"/proc/{process}/stat").read_text(encoding="utf-8")
+    fields = stat.rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def rss(process: int) -> int:
+    """Bytes of memory a process holds now."""
+    statm = Path(f"/proc/{process}/statm").read_text(encoding="utf-8")
+    return int(statm.split()[1]) * _PAGE
 
 
 class Child:
@@ -28,14 +41,17 @@ class Child:
         *command: str,
         environ: Mapping[str, str] | None = None,
         endless: bool = True,
+        log: bool = False,
     ) -> None:
+        """`endless`: it ends when asked; `log`: its lines are those of its log."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PIPELINE_")}
+        other = None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL
         self._process = subprocess.Popen(
             [sys.executable, *command],
             env=inherited | dict(environ or {}),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=None if "BENCH_DEBUG" in os.environ else subprocess.DEVNULL,
+            stderr=subprocess.STDOUT if log else other,
         )
         self._name = " ".join(command)
         self._endless = endless
@@ -58,14 +74,17 @@ class Child:
 
     def cpu(self) -> float:
         """CPU seconds so far, all threads."""
-        stat = Path(f"/proc/{self._process.pid}/stat").read_text(encoding="utf-8")
-        fields = stat.rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
+        return cpu(self._process.pid)
 
     def rss(self) -> int:
         """Bytes of memory it holds now."""
-        statm = Path(f"/proc/{self._process.pid}/statm").read_text(encoding="utf-8")
-        return int(statm.split()[1]) * _PAGE
+        return rss(self._process.pid)
+
+    def peak(self) -> int:
+        """Bytes of memory it ever held."""
+        path = Path(f"/proc/{self._process.pid}/status")
+        (line,) = (x for x in path.read_text().splitlines() if x.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024
 
     def finish(self) -> float:
         """Let it end, asked as Kubernetes does if it would not by itself.

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from pipeline.sandbox.structure import derive
 from pipeline.sandbox.structure.load import REVISIONS, operations, validator
+from schemas import bulk_events, privacy
 from schemas import klaviyo as wire
-from schemas import privacy
 from schemas.commands import (
     Command,
     CreateEvent,
@@ -93,7 +93,7 @@ def commands(message: dict[str, Any]) -> list[Command]:
     return planned.commands if isinstance(planned, Plan) else []
 
 
-def faults(command: Command, revision: str) -> list[str]:
+def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
     operation, body = "", b""
     match command:
         case UpsertProfile():
@@ -101,6 +101,12 @@ def faults(command: Command, revision: str) -> list[str]:
                 "POST /api/profile-import",
                 wire.profile_import(command, revision),
             )
+        case CreateEvent() if bulk:
+            entry = bulk_events.Entry(
+                bulk_events.person(command), [bulk_events.rows([command])]
+            )
+            operation = "POST /api/event-bulk-create-jobs"
+            body = bulk_events.body([entry])
         case CreateEvent():
             operation, body = "POST /api/events", wire.event(command, revision)
         case SuppressProfile():
@@ -162,6 +168,23 @@ def test_the_ends_of_customers_and_merges_fit_every_revision(revision: str) -> N
     }
     for path, body in bodies.items():
         assert not misfits(f"POST /api/{path}", body, revision)
+
+
+@pytest.mark.parametrize(
+    ("revision", "bulk"),
+    [(revision, False) for revision in SPOKEN]
+    + [(revision, True) for revision in SPOKEN if revision >= bulk_events.SINCE],
+)
+def test_history_fits_where_it_is_known_and_nowhere_else(
+    revision: str, bulk: bool
+) -> None:
+    """An older revision refuses it: better a refusal than a message to a customer."""
+    example = next(iter(EVENT_TYPES["order.placed"].examples))
+    for command in commands(orjson.loads(example)):
+        if isinstance(command, CreateEvent):
+            command.backfill = True
+            known = not faults(command, revision, bulk=bulk)
+            assert known == (revision >= wire.BACKFILL_SINCE)
 
 
 def test_a_field_that_no_document_names_is_seen() -> None:

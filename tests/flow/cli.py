@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from tests.flow.rig import Rig
 
-__all__ = ["Ended", "call", "environ", "interrupted"]
+__all__ = ["Ended", "call", "environ", "interrupted", "killed"]
 
 
 @dataclass
@@ -54,6 +56,17 @@ async def call(rig: Rig, *arguments: str, **more: str) -> Ended:
     out, err = await process.communicate()
     assert process.returncode is not None
     return Ended(process.returncode, out.decode(), err.decode())
+
+
+@asynccontextmanager
+async def killed(rig: Rig, *arguments: str) -> AsyncIterator[None]:
+    """Run it for the length of the block; kill -9 at its end."""
+    process = await _start(rig, *arguments)
+    try:
+        yield
+    finally:
+        process.kill()
+        await process.communicate()
 
 
 async def interrupted(

@@ -56,6 +56,11 @@ class Service:
     def running(self) -> bool:
         return self._process is not None and self._process.returncode is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     async def start(self) -> None:
         """Start it; returns at once."""
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("PIPELINE_")}

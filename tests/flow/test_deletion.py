@@ -154,20 +154,6 @@ async def test_the_list_of_the_erased_outlives_the_process(rig: Rig) -> None:
 
 
 @pytest.mark.timeout(60)
-async def test_what_we_keep_of_somebody_goes_too(rig: Rig) -> None:
-    """With the reverse direction on, the last writes stand in the state topic."""
-    both = ERASE | {"reverse__enabled": "true"}
-    await rig.send([customer("created", **ADA), customer("created", **BOB)])
-    async with rig.service(**both) as service:
-        await rig.drained()
-        assert set(await rig.state("sent")) == {"i:C-1", "i:C-2"}
-        await rig.send([customer("deleted", id="C-1")])
-        await rig.drained()
-        assert await service.terminate() == 0
-    assert set(await rig.state("sent")) == {"i:C-2"}
-
-
-@pytest.mark.timeout(60)
 async def test_erasing_needs_a_key(rig: Rig) -> None:
     async with rig.service(deletes__policy="erase") as service:
         assert await service.wait() == 2

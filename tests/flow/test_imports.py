@@ -23,6 +23,12 @@ def update(number: int, **fields: Any) -> Made:
     return Made("shop.customers", key.encode(), json.dumps(value).encode())
 
 
+def order(number: int) -> Made:
+    body = {"id": f"O-{number}", "customer": {"id": f"B-{number}"}}
+    value = {"type": "order.placed", "order": body}
+    return Made("shop.orders", b"%d" % number, json.dumps(value).encode())
+
+
 def names(rig: Rig) -> dict[str, Any]:
     return {
         str(profile.identifiers.get("external_id")): profile.fields.get("first_name")
@@ -135,3 +141,23 @@ async def test_kills_in_every_phase_of_a_job(
     rows = sum(job.total for job in imports.values())
     say(f"{KILLS} kills, {rig.sent} updates: {len(imports)} jobs, {rows} rows")
     assert names(rig) == {f"C-{n}": f"T{KILLS - 1}" for n in range(1500)}
+
+
+@pytest.mark.timeout(120)
+async def test_the_ceiling_holds_over_all_endpoints_with_imports(rig: Rig) -> None:
+    """Jobs, looks at them, single calls, events: all of them count."""
+    limit, seconds = 8, 2.0
+    rig.set(import_queued=0.3, import_processing=0.5, failing_rows=["C-7"])
+    ceiling = {"throttle__limit": str(limit), "throttle__seconds": str(seconds)}
+    await rig.send(update(n, first_name=f"N{n}") for n in range(CROWD))
+    await rig.send(order(n) for n in range(200))
+    async with rig.service(**ceiling) as service:
+        await rig.drained(within=90)
+        assert await service.terminate() == 0
+    assert len(rig.events()) == 200
+    assert names(rig).items() >= {f"C-{n}": f"N{n}" for n in range(CROWD)}.items()
+    times = [entry.monotonic for entry in rig.sandbox.ledger.entries]
+    operations = {entry.operation for entry in rig.sandbox.ledger.entries}
+    assert {JOBS, "GET /api/profile-bulk-import-jobs"} <= operations
+    for first, beyond in zip(times, times[limit:], strict=False):
+        assert beyond - first >= seconds, f"{limit + 1} calls in {beyond - first} s"

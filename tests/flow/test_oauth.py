@@ -80,6 +80,7 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "Sandbox (SaNdBx)" in out
         assert "profiles:write" in out
         assert "accepted" in out
+        assert "lists:read: asked for and not granted" in out
         found = secrets(sandbox)
         assert len(found) == 2
 

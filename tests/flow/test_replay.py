@@ -1,9 +1,12 @@
 """Sending again leaves Klaviyo as it is, ends, and can be interrupted anywhere."""
 
+import asyncio
 import json
 import os
 import random
 import signal
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -12,7 +15,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.demo.shop import Made, Shop
-from tests.flow.cli import call, interrupted
+from tests.flow.cli import call, interrupted, killed
 from tests.flow.rig import Rig, until
 
 RECORDS = int(os.environ.get("REPLAY_RECORDS", "1500"))
@@ -28,6 +31,12 @@ REFUSAL = {
         }
     ]
 }
+
+
+async def listed(rig: Rig) -> dict[str, list[str]]:
+    """Per reason: how many dead letters are open, replayed, discarded."""
+    lines = (await call(rig, "dead-letters", "list")).out.splitlines()[1:]
+    return {line.split()[0]: line.split()[1:] for line in lines}
 
 
 def fault(path: str, times: int | None = None, **action: Any) -> dict[str, Any]:
@@ -56,8 +65,9 @@ def named(number: int, who: str = "C-1") -> Made:
     return Made("shop.customers", who.encode(), json.dumps(value).encode())
 
 
-def order(name: str, who: str = "C-1") -> Made:
-    value = {"type": "order.placed", "order": {"id": name, "customer": {"id": who}}}
+def order(name: str, who: str = "C-1", **more: Any) -> Made:
+    content = {"id": name, "customer": {"id": who}}
+    value = {"type": "order.placed", "order": content, **more}
     return Made("shop.orders", who.encode(), json.dumps(value).encode())
 
 
@@ -116,6 +126,26 @@ async def test_the_newest_wins_though_an_old_range_is_sent_again(rig: Rig) -> No
     assert ended.code == 0, ended.err
     assert ended.out.startswith("3 records")
     assert rig.profile("C-1")["first_name"] == "n9"
+
+
+@pytest.mark.timeout(60)
+async def test_the_newest_wins_in_topics_with_a_mapping(rig: Rig, tmp_path: Path) -> None:
+    config = tmp_path / "pipeline.toml"
+    config.write_text(f"""
+[mapping.crm]
+from_topic = "{rig.customers}"
+to = "customer.updated"
+[mapping.crm.fields]
+customer.id = "number"
+customer.first_name = "name"
+""")
+    rows = [json.dumps({"number": "C-1", "name": f"n{n}"}).encode() for n in range(6)]
+    await rig.send(Made("shop.customers", b"C-1", row) for row in rows)
+    number = str(await partition_of(rig, rig.customers, b"C-1"))
+    part = ("replay", "--topic", rig.customers, "--partition", number, "--to", "2")
+    ended = await call(rig, "--config", str(config), *part)
+    assert ended.out.startswith("2 records: 2 delivered"), ended
+    assert rig.profile("C-1")["first_name"] == "n5"
 
 
 async def partition_of(rig: Rig, topic: str, key: bytes) -> int:
@@ -189,6 +219,25 @@ async def test_a_backfill_marks_events_and_is_refused_where_they_cannot_be(
 
 
 @pytest.mark.timeout(60)
+async def test_old_events_are_marked_by_themselves_where_the_rule_is_set(
+    rig: Rig,
+) -> None:
+    now = datetime.now(UTC).isoformat()
+    await rig.send([order("O-1", occurred_at="2020-01-01T00:00:00Z")])
+    await rig.send([order("O-2", occurred_at=now)])
+    rule = {"deliver__backfill_after": "86400"}
+    async with rig.service(**rule, klaviyo__api_revision="2026-01-15") as service:
+        assert await service.wait() == 2
+        assert "2026-04-15 or newer for deliver.backfill_after" in service.output
+    assert not rig.events()
+    async with rig.service(**rule) as service:
+        await rig.drained()
+        assert await service.terminate() == 0
+    found = {event.unique_id: event.backfill for event in rig.sandbox.state.events}
+    assert found == {"O-1": True, "O-2": False}
+
+
+@pytest.mark.timeout(60)
 async def test_a_dry_run_shows_the_requests_and_sends_none(rig: Rig) -> None:
     await rig.send([named(1), order("O-1")])
     assert (await call(rig, "replay", "--topic", rig.customers)).code == 0
@@ -258,6 +307,61 @@ async def test_letters_are_listed_replayed_once_and_keep_their_history(rig: Rig)
     assert "C-1" in valued.out
 
 
+@pytest.mark.timeout(90)
+async def test_a_record_that_is_a_dead_letter_does_not_become_one_again(rig: Rig) -> None:
+    await rig.send([refused_customer(1), refused_customer(2)])
+    topic = ("replay", "--topic", rig.customers)
+    assert "2 dead-lettered\n" in (await call(rig, *topic)).out
+    again = await call(rig, *topic)
+    assert "2 dead-lettered (2 of them were dead letters already)" in again.out
+    name = (await call(rig, "dead-letters", "list", "--each")).out.splitlines()[1].split()
+    await call(rig, "dead-letters", "discard", name[0], "--why", "test data")
+    assert "(2 of them" in (await call(rig, *topic)).out
+    assert len(await rig.read_dead_letters(2)) == 2
+
+
+@pytest.mark.timeout(90)
+async def test_a_letter_with_a_successor_is_not_sent_again(rig: Rig) -> None:
+    """A call that was killed may have written the new letter, and not the mark."""
+    await rig.send([refused_customer(1)])
+    await call(rig, "replay", "--topic", rig.customers)
+    await call(rig, "dead-letters", "replay")
+    own = {"topics__state": "without-marks"}
+    listed = await call(rig, "dead-letters", "list", **own)
+    assert listed.out.splitlines()[1].split() == ["schema", "2", "0", "0"]
+    ended = await call(rig, "dead-letters", "replay", **own)
+    assert ended.out.startswith("1 records"), ended.out
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(90)
+async def test_the_newest_wins_though_the_replay_of_letters_was_killed(rig: Rig) -> None:
+    await rig.send([named(1), named(1, "C-2")])
+    topic = ("replay", "--topic", rig.customers)
+    for who in ("C-1", "C-2"):
+        refusal = fault("/api/profile-import", 1, kind="status", status=400, body=REFUSAL)
+        rig.fault(refusal)
+        assert "1 dead-lettered" in (await call(rig, *topic, "--key", who)).out
+    await rig.send([named(9), named(9, "C-2")])
+    assert (await call(rig, *topic)).code == 0
+
+    def names() -> list[Any]:
+        return sorted(rig.profile(who)["first_name"] for who in ("C-1", "C-2"))
+
+    assert names() == ["n9", "n9"]
+    second = {"path": "/api/profile-import", "after": 1}
+    rig.fault({"match": second, "action": {"kind": "delay", "seconds": 25}})
+    async with killed(rig, "dead-letters", "replay"), asyncio.timeout(20):
+        while (await listed(rig))["refused"] != ["1", "1", "0"]:
+            pass  # until the first is sent, and marked
+    assert names() == ["n1", "n9"]  # the old one, for the moment
+    rig.sandbox.faults.clear()
+    ended = await call(rig, "dead-letters", "replay")
+    assert ended.code == 0, ended.err
+    assert names() == ["n9", "n9"]
+    assert await listed(rig) == {"refused": ["0", "2", "0"]}
+
+
 @pytest.mark.timeout(60)
 async def test_a_discard_needs_a_reason_and_is_recorded(rig: Rig) -> None:
     await rig.send([refused_customer(1)])
@@ -295,8 +399,10 @@ async def test_letters_interrupted_anywhere_are_all_sent_in_the_end(rig: Rig) ->
         producer.produce(rig.dead_letters, made.value, made.key, headers=headers)
         producer.poll(0)
     assert producer.flush(30) == 0
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        await interrupted(rig, number, 1, "dead-letters", "replay")
+    chance = random.Random(7)
+    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
+        after = chance.randint(1, max(2, count // 1000))  # requests of up to 1,000 events
+        await interrupted(rig, number, after, "dead-letters", "replay")
     ended = await call(rig, "dead-letters", "replay")
     assert ended.code == 0, ended.err
     assert len(rig.events()) == count

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from pipeline.demo.shop import Made
+from tests.flow.cli import call
 from tests.flow.rig import Rig, until
 
 CUSTOMER: dict[str, Any] = {
@@ -134,6 +135,10 @@ async def test_wire_format(rig: Rig) -> None:
             await rig.drained()
             letters = await rig.read_dead_letters(4)
             assert await service.terminate() == 0
+        asked = sorted(registry.asked)
+        # Those who look into records by themselves read them too.
+        synced = await call(rig, "sync", "customer", "C-1", schema_registry__url=url)
+        assert synced.out.startswith("1 records: 1 delivered"), synced
     finally:
         await runner.cleanup()
     held = rig.profile("C-1")
@@ -141,7 +146,7 @@ async def test_wire_format(rig: Rig) -> None:
     assert held["properties"] == {"spent": "12.50", "since": "2024-10-04"}
     assert rig.profile("C-2")
     assert rig.profile("C-3")
-    assert sorted(registry.asked) == ["1", "2", "3", "4", "5"], "each schema once"
+    assert asked == ["1", "2", "3", "4", "5"], "each schema once"
     letters.sort(key=lambda letter: values.index(letter.value() or b""))
     assert [letter.value() for letter in letters] == values[2:6], "as they came"
     said = [dict(one.headers() or ()) for one in letters]

@@ -8,6 +8,7 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from cryptography.fernet import Fernet
 
 from pipeline.app import STOPPED
 from pipeline.observe.http import STOP_WITHIN
@@ -181,6 +182,21 @@ def secrets_of(documents: list[dict[str, Any]]) -> set[str]:
         if each["kind"] == "ExternalSecret":
             names |= {item["secretKey"] for item in each["spec"]["data"]}
     return names
+
+
+def test_oauth_needs_no_more_than_comments_taken_away(tmp_path: Path) -> None:
+    """In the secrets and the settings, and the key put aside."""
+    text = (K8S / "components/external-secrets/externalsecret.yaml").read_text()
+    text = re.sub(r"(?m)^    # (?=- |  )", "    ", text)
+    names = secrets_of(manifests(text)) - {"PIPELINE_KLAVIYO__API_KEY"}
+    for name in names:
+        value = Fernet.generate_key().decode() if "SECRETS" in name else "x"
+        (tmp_path / name).write_text(value)
+    lines = (K8S / "overlays/production/settings.env").read_text().splitlines()
+    found = [line.removeprefix("# ").partition("=") for line in lines]
+    environment = {name: value for name, _, value in found if name.startswith("PIPELINE")}
+    settings = load(None, environment | {"PIPELINE_SECRETS_DIR": str(tmp_path)})
+    settings.require_oauth()
 
 
 def test_no_name_of_a_setting_is_misspelt() -> None:

@@ -2,6 +2,7 @@
 
 `FALL=sent:3` falls in the third transaction, when its records are written and the commit
 is not asked for; `FALL_BY=STOP` falls asleep there (SIGSTOP) instead of dying.
+`FALL=telling:0` dies when it has written to Klaviyo and has not told so.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaProducer
 
 from pipeline.cli import main
+from pipeline.forward.sent import Sent
 
 PHASES = ("begin", "begun", "sent", "committing", "committed")
 
@@ -45,6 +47,12 @@ def plant() -> None:
         await committing
         at("committed")
 
+    async def send(*_: object) -> None:
+        await asyncio.sleep(3)  # several times offsets could be committed
+        os.kill(os.getpid(), by)
+
+    if phase == "telling":
+        Sent._send = send  # type: ignore[assignment]
     AIOKafkaProducer.begin_transaction = begin_transaction
     AIOKafkaProducer.commit_transaction = commit_transaction
 

@@ -1,16 +1,20 @@
 """What we wrote does not come back; what others wrote right after does."""
 
 import asyncio
+import json
+import os
+import signal
 
 import pytest
 
+from pipeline.demo.shop import Made
 from tests.flow.rig import Rig
 from tests.flow.service import Service
 from tests.reverse.rig import Reverse
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(180)]
 
-CUSTOMERS = 300
+CUSTOMERS = int(os.environ.get("REVERSE_WRITES", "10000"))
 
 
 async def test_our_writes_stay_and_a_marketers_edit_comes_back(back: Reverse) -> None:
@@ -18,16 +22,8 @@ async def test_our_writes_stay_and_a_marketers_edit_comes_back(back: Reverse) ->
     await rig.create_topics()
     service = both(rig, back)
     async with service:
-        for number in range(CUSTOMERS):
-            await rig.customer(
-                id=f"C-{number}",
-                email=f"Ada{number}@Shop.dev ",
-                phone="(202) 555-0123" if not number else None,
-                first_name=" Ada ",
-                custom_fields={"score": 1.0, "born": "2000-01-01T00:00:00+00:00"},
-                address={"city": "NY", "country": "US"},
-            )
-        await rig.drained()
+        await rig.send(written(number) for number in range(CUSTOMERS))
+        await rig.drained(within=200)
         await suppressed(service, CUSTOMERS)
         assert await back.read() == []
         # Again, with other values; and somebody edits within a second of our write.
@@ -51,7 +47,38 @@ async def test_our_writes_stay_and_a_marketers_edit_comes_back(back: Reverse) ->
     assert [each.value["changed"] for each in found[1:]] == [["first_name"]] * 2
 
 
-def both(rig: Rig, back: Reverse) -> Service:
+async def test_a_death_before_it_was_told_lets_nothing_come_back(back: Reverse) -> None:
+    rig = Rig(back.bootstrap, back.sandbox)
+    await rig.create_topics()
+    service = both(rig, back, reverse__settle="15")
+    dying = both(rig, back, reverse__settle="15")
+    dying.module = "tests.reverse.dying"
+    dying._environ |= {"FALL": "telling:0"}
+    await rig.send(written(number) for number in range(50))
+    await dying.start()
+    assert await asyncio.wait_for(dying.wait(), 60) == -signal.SIGKILL, dying.output
+    assert len(back.sandbox.state.profiles.by_id) == 50
+    async with service:
+        await rig.drained()
+        await suppressed(service, 50)
+        assert await back.read() == []
+        assert await service.terminate() == 0
+
+
+def written(number: int) -> Made:
+    customer = {
+        "id": f"C-{number}",
+        "email": f"Ada{number}@Shop.dev ",
+        "phone": None if number else "(202) 555-0123",
+        "first_name": " Ada ",
+        "custom_fields": {"score": 1.0, "born": "2000-01-01T00:00:00+00:00"},
+        "address": {"city": "NY", "country": "US"},
+    }
+    message = {"type": "customer.updated", "customer": customer}
+    return Made("shop.customers", f"C-{number}".encode(), json.dumps(message).encode())
+
+
+def both(rig: Rig, back: Reverse, **settle: str) -> Service:
     settings = back.service()._environ
     wanted = ("PIPELINE_TOPICS__", "PIPELINE_REVERSE__")
     more = {
@@ -59,10 +86,11 @@ def both(rig: Rig, back: Reverse) -> Service:
         for name, value in settings.items()
         if name.startswith(wanted)
     }
-    return rig.service(**more | {"reverse__enabled": "true", "reverse__settle": "2"})
+    own = {"reverse__enabled": "true", "reverse__settle": "2"}
+    return rig.service(**more | own | settle)
 
 
 async def suppressed(service: Service, count: int) -> None:
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(120):
         while await service.metric("reverse_echoes_suppressed_total") < count:
             await asyncio.sleep(0.2)

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 
+import msgspec
 import pytest
 
 from pipeline import cli
@@ -10,8 +11,9 @@ from pipeline.cli.findings_kafka import look_at_kafka
 from pipeline.errors import KafkaUnreachable
 from pipeline.kafka.admin import Topic
 from pipeline.kafka.positions import Bounds
+from pipeline.kafka.transactions import Away
 from pipeline.records import Partition
-from pipeline.settings import Kafka, Settings, Throttle, Topics
+from pipeline.settings import Kafka, Reverse, Settings, Throttle, Topics
 
 SOURCE = ("shop.customers", "shop.orders")
 DEAD = "klaviyo.dead-letters"
@@ -27,6 +29,9 @@ class Cluster:
         names = (*SOURCE, DEAD, "klaviyo.profiles")
         self.there = {name: Topic(name, 2, 7 * DAY, "delete") for name in names}
         self.there[STATE] = Topic(STATE, 1, -1, "compact")
+        self.there[DEAD] = Topic(DEAD, 2, -1, "delete")
+        self.exactly_once = True
+        self.refused: Exception | None = None
         self.bounds_of: dict[Partition, Bounds] = {}
         self.down = False
         self.says: Exception | None = None
@@ -34,6 +39,9 @@ class Cluster:
         self.closed = 0
         monkeypatch.setattr("pipeline.kafka.admin.Admin", lambda _: self)
         monkeypatch.setattr("pipeline.kafka.client.Client", lambda _: self)
+        monkeypatch.setattr(
+            "pipeline.kafka.transactions.Transactions", lambda _, name: Tried(self, name)
+        )
 
     async def open(self) -> None:
         if self.down:
@@ -69,6 +77,22 @@ class Cluster:
         return found, {
             name for (name, _), it in found.items() if it.committed is not None
         }
+
+
+class Tried:
+    """Stands in for `Transactions`."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        assert name.startswith("klaviyo-klaviyo-integration-reverse-")  # never its own
+        self._cluster = cluster
+        self.exactly_once = cluster.exactly_once
+
+    async def open(self) -> None:
+        if self._cluster.refused:
+            raise self._cluster.refused
+
+    async def close(self) -> None:
+        pass
 
 
 @pytest.fixture
@@ -130,6 +154,27 @@ async def test_missing_dead_letters_are_a_fault_only_if_a_run_may_not_make_them(
     assert exit_code(findings) == 1
 
 
+async def test_transactions_are_tried_where_they_are_needed(cluster: Cluster) -> None:
+    cluster.exactly_once = False
+    findings = await look_at_kafka(Settings())
+    assert graded(findings)["transactions"] == "note"
+    assert exit_code(findings) == 0
+    cluster.refused = Away("no transaction can be opened (Refused)")
+    findings = await look_at_kafka(Settings())
+    (finding,) = [each for each in findings if each.what == "transactions"]
+    assert finding.grade == "FAULT"
+    assert "begin with klaviyo-klaviyo-integration-reverse" in finding.do
+    assert exit_code(findings) == 1
+    findings = await look_at_kafka(Settings(reverse=Reverse(enabled=False)))
+    assert not graded(findings).keys() & {"transactions", "topic klaviyo.profiles"}
+    assert exit_code(findings) == 0
+
+
+async def test_dead_letters_that_would_vanish_are_pointed_out(cluster: Cluster) -> None:
+    cluster.there[DEAD] = Topic(DEAD, 2, 7 * DAY, "delete")
+    assert graded(await look_at_kafka(Settings()))[f"topic {DEAD}"] == "note"
+
+
 async def test_compacted_dead_letters_are_pointed_out(cluster: Cluster) -> None:
     cluster.there[DEAD] = Topic(DEAD, 1, -1, "compact")
     assert graded(await look_at_kafka(Settings()))[f"topic {DEAD}"] == "note"
@@ -141,7 +186,7 @@ async def test_a_group_without_offsets_needs_a_start(cluster: Cluster) -> None:
             cluster.bounds_of[name, number] = Bounds(None, 3, 12)
     findings = await look_at_kafka(Settings())
     assert findings[-1].grade == "FAULT"
-    assert "PIPELINE_KAFKA__START=earliest" in findings[-1].found
+    assert "PIPELINE_KAFKA__START=earliest" in findings[-1].do
     assert exit_code(findings) == 2
     findings = await look_at_kafka(Settings(kafka=Kafka(start="earliest")))
     assert findings[-1].found.startswith("36 records to deliver")
@@ -158,9 +203,8 @@ async def test_a_backlog_is_said_in_time_at_this_quota(cluster: Cluster) -> None
 @pytest.mark.parametrize(
     ("topic", "says"),
     [
-        (Topic("shop.orders", 2, 3_600_000, "delete", 3), "keeps records for 1 hours"),
+        (Topic("shop.orders", 2, 3_600_000, "delete", 3), "keeps records for 1 hour"),
         (Topic("shop.orders", 2, 7 * DAY, "compact", 3), "is compacted"),
-        (Topic("shop.orders", 2, 7 * DAY, "delete", 1), "one copy"),
     ],
 )
 async def test_a_source_that_may_lose_records_is_a_note(
@@ -173,6 +217,15 @@ async def test_a_source_that_may_lose_records_is_a_note(
     assert found.grade == "note"
     assert says in found.found
     assert found.do
+
+
+async def test_topics_with_a_single_copy_are_named_once(cluster: Cluster) -> None:
+    for name in ("shop.orders", STATE):
+        cluster.there[name] = msgspec.structs.replace(cluster.there[name], replicas=1)
+    findings = await look_at_kafka(Settings())
+    (found,) = [each for each in findings if each.grade == "note"]
+    assert found.found.startswith(f"of shop.orders, {STATE} there is one")
+    assert exit_code(findings) == 0
 
 
 async def test_a_state_topic_that_forgets_is_a_fault(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from pipeline.cli.findings import Finding, exit_code
 from pipeline.cli.findings_klaviyo import _clock, _rows, look_at_klaviyo
 from pipeline.klaviyo.client import Findings, Standing
 from pipeline.sandbox import Sandbox
-from pipeline.settings import Klaviyo, Settings, Throttle
+from pipeline.settings import Deliver, Klaviyo, Settings, Throttle
 
 KEY = "pk_planted0000000000000000000000001"
 
@@ -50,6 +50,15 @@ async def test_a_working_account_is_shown_with_revision_and_quota() -> None:
     assert revision.found == "2026-07-15, stable"
     assert "create_event 350/s 3500/min" in quota.found
     assert "our share 50%, at most 10 calls in 2 s" in quota.found
+
+
+async def test_a_rule_for_old_events_that_a_run_would_refuse_is_a_fault() -> None:
+    rule = Deliver(backfill_after=86_400.0)
+    async with Sandbox() as sandbox:
+        asked = settings(sandbox.url, "2026-01-15").model_copy(update={"deliver": rule})
+        findings = await look_at_klaviyo(asked)
+    assert graded(findings)["backfill"] == "FAULT"
+    assert exit_code(findings) == 2
 
 
 async def test_a_refused_key_is_exit_3() -> None:

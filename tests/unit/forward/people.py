@@ -46,6 +46,3 @@ class Kept:
     async def write(self, entries: Mapping[str, bytes | None]) -> None:
         self.log.append("kept")
         self.entries |= entries
-
-    async def keep(self, entries: Mapping[str, bytes | None], _: Health) -> None:
-        self.entries |= entries

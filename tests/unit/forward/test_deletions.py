@@ -54,7 +54,7 @@ async def test_who_is_erased(revision: str, who: Identity, gone: set[str]) -> No
         erased, kept = Erased(Fernet.generate_key().decode()), Kept()
         erased.load({})
         facts: Any = kept
-        deletions = Deletions(client, SYSTEM, sandbox_health(), (erased, facts))
+        deletions = Deletions(client, SYSTEM, (erased, facts))
         assert await ended(deletions, EraseProfile(who)) == [DELIVERED]
         wanted = {profile.id for name, profile in people.items() if name in gone}
         assert set(sandbox.state.deleted) == wanted
@@ -70,14 +70,10 @@ async def test_who_became_the_erased_is_erased_too_and_forgotten() -> None:
         erased.load({})
         links.learn("C-2", "C-1")
         facts: Any = kept
-        sent: Any = Kept()
-        deletions = Deletions(
-            client, SYSTEM, sandbox_health(), (erased, facts), (links, facts), sent
-        )
+        deletions = Deletions(client, SYSTEM, (erased, facts), (links, facts))
         await ended(deletions, EraseProfile(Identity("C-1")))
         assert kept.entries["C-2"] is None
         assert links.became("C-1") == []
-        assert sent.entries == {"i:C-1": None, "i:C-2": None}
         digests = next(v for k, v in kept.entries.items() if k.startswith("person/"))
         assert len(digests) == 2 * 16, "both ids are on the list"
 
@@ -90,7 +86,7 @@ async def test_the_list_knows_before_klaviyo_does() -> None:
         erased = Erased(Fernet.generate_key().decode())
         erased.load({})
         facts: Any = Kept(log)
-        deletions = Deletions(client, SYSTEM, sandbox_health(), (erased, facts))
+        deletions = Deletions(client, SYSTEM, (erased, facts))
         erase = client.existing.erase
 
         async def noted(body: bytes) -> Any:
@@ -120,7 +116,7 @@ async def test_who_is_suppressed(revision: str, who: Identity, muted: set[str]) 
             email="ada@now.dev",
             phone_number="+12025550123",
         )
-        deletions = Deletions(client, SYSTEM, sandbox_health())
+        deletions = Deletions(client, SYSTEM)
         assert await ended(deletions, SuppressProfile(who)) == [DELIVERED]
         assert muted == {
             profile.identifiers["email"]
@@ -133,11 +129,7 @@ async def test_a_profile_without_an_address_cannot_be_suppressed() -> None:
     """Somebody has to know: it goes on getting messages by phone."""
     async with connected("2026-07-15") as (sandbox, client):
         made(sandbox, external_id="C-1", phone_number="+12025550123")
-        deletions = Deletions(client, SYSTEM, sandbox_health())
+        deletions = Deletions(client, SYSTEM)
         (outcome,) = await ended(deletions, SuppressProfile(Identity("C-1")))
         assert isinstance(outcome, Dead)
         assert outcome.reason == "no_identifier"
-
-
-def sandbox_health() -> Any:
-    return None  # nothing waits for Kafka here

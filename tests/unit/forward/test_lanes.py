@@ -31,7 +31,9 @@ def profile(identity: Identity, **fields: str | None) -> UpsertProfile:
     return UpsertProfile(identity, dict(fields), {})
 
 
-def event(identity: Identity, unique_id: str = "O-1") -> CreateEvent:
+def event(
+    identity: Identity, unique_id: str = "O-1", *, history: bool = False
+) -> CreateEvent:
     return CreateEvent(
         identity,
         "Placed Order",
@@ -39,6 +41,7 @@ def event(identity: Identity, unique_id: str = "O-1") -> CreateEvent:
         "2026-01-01T00:00:00Z",
         msgspec.Raw(b"{}"),
         {},
+        backfill=history,
     )
 
 
@@ -46,7 +49,7 @@ def command(kind: Kind, who: Identity, sequence: int) -> Command:
     """One that is carried by that kind of route."""
     match kind:
         case "event":
-            return event(who)
+            return event(who, history=sequence % 3 == 0)
         case "erase":
             return EraseProfile(who)
         case "suppress":
@@ -228,3 +231,25 @@ def test_a_shared_identifier_does_not_gather_names_for_ever() -> None:
         if n > 2:  # the lane never runs empty
             lanes.release(lanes.take("event", parcel(1)))
     assert len(lanes._by_name) < 200
+
+
+def test_history_goes_last_and_a_live_event_takes_its_customer_along() -> None:
+    lanes = Lanes()
+    for number in range(1, 4):
+        old = event(Identity(external_id=f"C{number}"), history=True)
+        lanes.add(ticket(number), [old])
+    lanes.add(ticket(4), [event(Identity(external_id="C4"))])
+    lanes.add(ticket(5), [event(Identity(external_id="C2"))])  # behind its history
+    lanes.add(ticket(6), [profile(Identity(external_id="C6"))])
+    group = lanes.take("event", parcel(5))
+    assert [sequences(item) for item in group.items] == [[2], [5], [4], [1], [3]]
+
+
+def test_history_sent_anew_still_goes_last() -> None:
+    lanes = Lanes()
+    lanes.add(ticket(1), [event(Identity(external_id="C1"), history=True)])
+    group = lanes.take("event", parcel(1))
+    lanes.add(ticket(2), [event(Identity(external_id="C2"))])
+    lanes.release(group, group.items)
+    (item,) = lanes.take("event", parcel(1)).items
+    assert sequences(item) == [2]

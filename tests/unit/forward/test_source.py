@@ -63,7 +63,7 @@ async def test_all_partitions_are_read_while_there_is_room() -> None:
 @virtual
 async def test_a_full_buffer_reads_nothing_until_a_quarter_is_free() -> None:
     world = World(records=100, size=10**9)
-    tickets = world.read(A, 100)
+    tickets = world.read(A, 50) + world.read(B, 50)
     await world.source.poll()
     assert world.broker.asked == []
     for ticket in tickets[:20]:
@@ -73,7 +73,29 @@ async def test_a_full_buffer_reads_nothing_until_a_quarter_is_free() -> None:
     for ticket in tickets[20:40]:
         world.checkpoint.close(ticket)
     await world.source.poll()
-    assert world.broker.asked == [({A, B}, 40)]
+    assert world.broker.asked == [({A, B}, 100)]
+
+
+@virtual
+async def test_a_full_buffer_keeps_a_little_for_a_partition_that_holds_nothing() -> None:
+    """Else a live change would wait for the backlog of another topic."""
+    world = World(records=1000, size=10**9)
+    world.read(A, 1000)
+    await world.source.poll()
+    assert world.broker.asked == [({B}, 100)]
+    world.read(B, 100)
+    await world.source.poll()
+    assert len(world.broker.asked) == 1
+
+
+@virtual
+async def test_partitions_that_hold_records_share_the_bytes_evenly() -> None:
+    """What drains slowly leaves room for what drains fast."""
+    world = World(records=10**6, size=1_000_000)
+    world.read(A, 9, size=15_000)  # 423 kB: of its half more than three quarters
+    world.read(B, 1)
+    await world.source.poll()
+    assert world.broker.asked == [({B}, 100)]
 
 
 @virtual
@@ -81,7 +103,7 @@ async def test_one_partition_may_not_take_all_bytes() -> None:
     world = World(records=10**6, size=1_000_000)
     world.read(A, 10, size=20_000)
     await world.source.poll()
-    assert world.broker.asked == [({B}, 1000)]
+    assert world.broker.asked == [({B}, 100)]
 
 
 @virtual

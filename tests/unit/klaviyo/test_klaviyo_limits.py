@@ -447,6 +447,28 @@ async def test_an_answer_to_one_operation_wakes_another_that_waits_for_the_ceili
 
 
 @virtual
+async def test_events_come_first_when_all_wait_for_the_ceiling() -> None:
+    limits = Limits(LoopClock(), lambda: 0.5, ceiling=Ceiling(1, 10))
+    went: list[str] = []
+
+    async def one(operation: str) -> None:
+        permit = await limits.family(operation).acquire()
+        went.append(operation)
+        permit.answered(OK, {})
+
+    await one("get_accounts")
+    operations = ["create_or_update_profile", "bulk_import_profiles"]
+    waiting = [asyncio.create_task(one(each)) for each in operations]
+    await asyncio.sleep(1)  # they were there before
+    operations = ["create_event", "bulk_create_events"]
+    waiting += [asyncio.create_task(one(each)) for each in operations]
+    await asyncio.gather(*waiting)
+    assert went[0] == "get_accounts"
+    assert set(went[1:3]) == {"create_event", "bulk_create_events"}
+    assert now() == pytest.approx(40, abs=0.2)
+
+
+@virtual
 async def test_without_a_ceiling_operations_do_not_wait_for_each_other() -> None:
     limits = Limits(LoopClock(), lambda: 0.5)
     (await limits.family("get_accounts").acquire()).answered(429, {"Retry-After": "60"})

@@ -27,10 +27,12 @@ def body(number: int) -> bytes:
     return orjson.dumps({"data": {"type": "profile", "attributes": attributes}})
 
 
-async def flood(sandbox: Sandbox, seconds: float, share: float = 1.0) -> Metrics:
+async def flood(
+    sandbox: Sandbox, seconds: float, share: float = 1.0, *, spare: bool = False
+) -> Metrics:
     """A process that has more to send than it may, for so long; then it is killed."""
     metrics, clock, chance = Metrics(), LoopClock(), random.Random(1).random
-    limits = Limits(clock, chance, share=share)
+    limits = Limits(clock, chance, share=share, spare=spare)
     session = Session(
         api_url=sandbox.url,
         agent="test",
@@ -60,15 +62,20 @@ async def flood(sandbox: Sandbox, seconds: float, share: float = 1.0) -> Metrics
     return metrics
 
 
-def throttled(metrics: Metrics) -> float:
-    """How many 429s it got."""
+def answers(metrics: Metrics, status: str) -> float:
+    """How many of them it got."""
     return (
         metrics.registry.get_sample_value(
             "klaviyo_pipeline_api_responses_total",
-            {"operation": "create_or_update_profile", "status": "429"},
+            {"operation": "create_or_update_profile", "status": status},
         )
         or 0
     )
+
+
+def throttled(metrics: Metrics) -> float:
+    """How many 429s it got."""
+    return answers(metrics, "429")
 
 
 def used(sandbox: Sandbox) -> list[int]:
@@ -105,3 +112,39 @@ async def test_three_replicas_share_the_quota_without_a_429() -> None:
         ends = await asyncio.gather(*(flood(box, 119.99, 1 / 3) for _ in range(3)))
         assert [throttled(metrics) for metrics in ends] == [0, 0, 0]
         assert sum(used(box)) >= 0.98 * 2 * STEADY
+
+
+@pytest.mark.parametrize("latency", [0.0, 0.15, (0.05, 0.4)])
+@virtual
+async def test_a_replay_leaves_a_busy_service_its_quota(
+    latency: float | tuple[float, float],
+) -> None:
+    async with Sandbox(
+        settings=Settings(latency=latency), clock=LoopClock(), sleep=asyncio.sleep
+    ) as box:
+        live, again = await asyncio.gather(
+            flood(box, 239.9), flood(box, 239.9, spare=True)
+        )
+        assert (throttled(live), throttled(again)) == (0, 0)
+        assert answers(live, "201") + answers(live, "200") >= 0.95 * 4 * STEADY
+
+
+@virtual
+async def test_a_replay_takes_what_an_idle_service_leaves() -> None:
+    settings = Settings(latency=0.15)
+    async with Sandbox(settings=settings, clock=LoopClock(), sleep=asyncio.sleep) as box:
+        assert throttled(await flood(box, 179.9, spare=True)) == 0
+        assert sum(used(box)) >= 0.85 * 3 * STEADY
+
+
+@virtual
+async def test_a_service_that_gets_busy_beside_a_replay_is_not_refused() -> None:
+    async with Sandbox(clock=LoopClock(), sleep=asyncio.sleep) as box:
+
+        async def later() -> Metrics:
+            await asyncio.sleep(30)
+            return await flood(box, 120)
+
+        live, again = await asyncio.gather(later(), flood(box, 150, spare=True))
+        assert (throttled(live), throttled(again)) == (0, 0)
+        assert answers(live, "201") >= 0.75 * 2 * STEADY

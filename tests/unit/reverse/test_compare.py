@@ -40,9 +40,9 @@ class World:
         self.view.put(found.known.items(), 0)
         return found
 
-    def sent(self, name: str, at: float, **content: Any) -> None:
-        value = json.dumps({"at": at, "content": content}).encode()
-        self.view.sent([(name, value)])
+    def sent(self, name: str, at: float, *, late: bool = False, **content: Any) -> None:
+        value = json.dumps({"late": late, "people": [(name, at, content)]}).encode()
+        self.view.sent([(f"x/{name}/{at}", value)])
 
 
 @pytest.fixture
@@ -167,6 +167,51 @@ def test_a_write_of_ours_explains_a_value_once(world: World) -> None:
     assert said(world.see(back)) == [("updated", ["first_name"])]
 
 
+def test_a_value_that_somebody_overwrote_unseen_is_news_when_it_returns(
+    world: World,
+) -> None:
+    world.see(row(email="a@b.dev", first_name="Eve"))
+    world.sent("e:a@b.dev", 1_767_225_601.0, email="a@b.dev", first_name="Ada")
+    other = row(updated="2026-01-01T00:00:01Z", email="a@b.dev", first_name="Bea")
+    assert said(world.see(other)) == [("updated", ["first_name"])]
+    back = row(updated="2026-01-01T00:00:09Z", email="a@b.dev", first_name="Ada")
+    assert said(world.see(back)) == [("updated", ["first_name"])]
+
+
+def test_an_event_may_show_minutes_later_and_is_no_news(world: World) -> None:
+    world.see(row(email="a@b.dev", first_name="Eve"))
+    world.sent("e:a@b.dev", 1_767_225_601.0, late=True, email="a@b.dev", first_name="Ada")
+    moved = row(updated="2026-01-01T00:01:30Z", email="a@b.dev", first_name="Eve")
+    assert said(world.see(moved)) == []
+    shown = row(updated="2026-01-01T00:05:00Z", email="a@b.dev", first_name="Ada")
+    found = world.see(shown)
+    assert (said(found), found.echoes) == ([], 1)
+
+
+def test_a_change_and_back_within_one_second_have_ids_of_their_own(world: World) -> None:
+    ids = set()
+    for title in ("Dr", "Sir", "Dr"):
+        (change,) = world.see(row(title=title)).changes
+        ids.add(json.loads(change.value)["id"])
+    assert len(ids) == 3
+
+
+def test_spoilt_records_cost_themselves_only(world: World) -> None:
+    world.view.put([("P1", b"{")], 0)
+    world.view.sent([("x", b"[]")])
+    assert said(world.see(row(email="a@b.dev"))) == [("updated", ["email"])]
+    assert said(world.see(row(email="a@b.dev"))) == []
+
+
+def test_what_was_told_is_forgotten_record_by_record(world: World) -> None:
+    world.sent("e:a@b.dev", 1.0, email="a@b.dev")
+    world.sent("e:a@b.dev", 5.0, email="a@b.dev", title="Dr")
+    assert world.view.told_before(5.0, 10) == ["x/e:a@b.dev/1.0"]
+    world.view.sent([("x/e:a@b.dev/1.0", None)])
+    assert world.view.told_before(9.0, 10) == ["x/e:a@b.dev/5.0"]
+    assert [write.at for write in world.view.writes(["e:a@b.dev"], None)] == [5.0]
+
+
 def test_two_writes_before_one_look_are_both_ours(world: World) -> None:
     world.sent("i:C-1", 1.0, external_id="C-1", first_name="Ada", title="Dr")
     world.sent("i:C-1", 2.0, external_id="C-1", title=None)
@@ -216,7 +261,7 @@ def test_whatever_we_send_is_no_news_when_it_comes_back(
         properties,
     )
     world.view.sent(
-        [("i:C-1", json.dumps({"at": 9.0, "content": sent(command)}).encode())]
+        [("x", json.dumps({"people": [("i:C-1", 9.0, sent(command))]}).encode())]
     )
     pad = " " if spaces else ""
     back = row(

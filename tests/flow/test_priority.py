@@ -1,0 +1,75 @@
+"""Live changes come before history, in one process and beside another."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from pipeline.demo.shop import Made
+from tests.flow.cli import environ
+from tests.flow.commands import Command
+from tests.flow.rig import Rig, until
+
+BACKLOG = 12_000  # old events
+ROWS = 1000  # of a bulk request
+SLOW = {"POST /api/event-bulk-create-jobs": (2, 20), "POST /api/events": (2, 20)}
+
+
+def order(name: str, at: str) -> Made:
+    body = {"id": name, "customer": {"id": f"C-{name}"}}
+    value = {"type": "order.placed", "occurred_at": at, "order": body}
+    return Made("shop.orders", name.encode(), json.dumps(value).encode())
+
+
+def stored(rig: Rig) -> int:
+    return sum(1 for _ in rig.sandbox.state.events)
+
+
+def lives(rig: Rig) -> int:
+    return sum(1 for event in rig.sandbox.state.events if not event.backfill)
+
+
+def has(rig: Rig, name: str) -> bool:
+    return any(event.unique_id == name for event in rig.sandbox.state.events)
+
+
+def refused(rig: Rig) -> dict[str, int]:
+    """429s; only GET /api/accounts, one call a second, is not shared out."""
+    found = rig.sandbox.ledger.statuses
+    return {name: count for name in SLOW if (count := found.get(name, {}).get(429, 0))}
+
+
+@pytest.mark.kafka
+@pytest.mark.limits
+@pytest.mark.timeout(120)
+async def test_a_live_event_overtakes_history(rig: Rig) -> None:
+    rig.set(limit_overrides=SLOW)
+    await rig.send(order(f"O-{n}", "2020-01-01T00:00:00Z") for n in range(BACKLOG))
+    async with rig.service(deliver__backfill_after="86400") as service:
+        await until(lambda: stored(rig) >= ROWS, what="history")
+        before = stored(rig)
+        await rig.send([order("live", datetime.now(UTC).isoformat())])
+        await until(lambda: has(rig, "live"), what="the live event")
+        assert stored(rig) - before <= 2 * ROWS, "what was on its way, not the backlog"
+        assert stored(rig) < BACKLOG
+        assert await service.terminate() == 0
+    assert not refused(rig)
+
+
+@pytest.mark.kafka
+@pytest.mark.limits
+@pytest.mark.timeout(120)
+async def test_a_backfill_leaves_the_quota_to_the_service_beside_it(rig: Rig) -> None:
+    """Both have a backlog; the live one is done before the other has begun in earnest."""
+    rig.set(limit_overrides=dict.fromkeys(SLOW, (5, 120)))
+    await rig.send(order(f"O-{n}", "2020-01-01T00:00:00Z") for n in range(BACKLOG))
+    again = Command(environ(rig), "backfill", "--topic", rig.orders)
+    async with rig.service(kafka__topics=rig.customers) as service, again:
+        await until(lambda: stored(rig) >= ROWS, what="history")
+        made = (order(f"L-{n}", "2026-11-01T00:00:00Z") for n in range(BACKLOG))
+        await rig.send(replace(each, topic="shop.customers") for each in made)
+        await until(lambda: lives(rig) == BACKLOG, what="all live ones")
+        assert ROWS <= stored(rig) - BACKLOG <= BACKLOG / 2
+        assert await service.terminate() == 0
+    assert not refused(rig)
