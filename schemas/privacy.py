@@ -5,6 +5,7 @@ and /api/profile-merge, the same in Klaviyo's documents 2023-10-15 to 2026-07-15
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 
@@ -14,7 +15,9 @@ from schemas.identity import external_id, nobody
 
 __all__ = ["LARGEST", "deleted", "deletion", "merge", "suppression", "tombstone"]
 
-LARGEST = 100  # e-mails in one suppression
+LARGEST: Final = 100  # e-mails in one suppression
+_FOREIGN: Final = (b"{", b"[", b"\0")  # JSON that is no text, Confluent's wire format
+_TEXT: Final = msgspec.json.Decoder(str)
 
 
 def deleted(who: Identity, context: Context) -> Plan | Skipped:
@@ -32,11 +35,18 @@ def tombstone(key: bytes | None, context: Context) -> Plan | Skipped | Rejected:
     """Return what a null value asks for: its key is the id of a customer who ended."""
     if context.deletes == "ignore":
         return Skipped("tombstone")
-    try:
-        name = external_id((key or b"").decode())
-    except UnicodeDecodeError:
-        name = None
+    name = _name(key or b"")
     return nobody("$") if name is None else deleted(Identity(name), context)
+
+
+def _name(key: bytes) -> str | None:
+    """Return the id a key holds: as it is, or as JSON text; no other JSON is an id."""
+    try:
+        if key[:1] == b'"':
+            return external_id(_TEXT.decode(key))
+        return None if key[:1] in _FOREIGN else external_id(key.decode())
+    except ValueError:  # what msgspec raises is one
+        return None
 
 
 def deletion(profile: str) -> bytes:

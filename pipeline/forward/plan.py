@@ -68,7 +68,7 @@ class Planner:
             planned = self.read(record)
             if isinstance(planned, Event | Mapped):
                 planned = planned.commands(self._context, record.timestamp)
-            elif planned == TOMBSTONE:
+            elif planned == TOMBSTONE and not self._mappings.own(record.topic):
                 planned = tombstone(record.key, self._context)
         except MemoryError:
             raise  # ours to answer for, not the record's

@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 from pipeline.demo.shop import Made
 from pipeline.sandbox.profile import Profile
 from tests.flow.cli import call
-from tests.flow.rig import Rig
+from tests.flow.rig import Rig, until
 
 REVISIONS = ("2025-01-15", "2026-07-15")
 KEY = Fernet.generate_key().decode()
@@ -173,3 +173,23 @@ async def test_erasures_keep_to_their_quota(rig: Rig) -> None:
     assert held(rig) == set()
     assert answers(rig, ERASURES, 202) == 6
     assert answers(rig, ERASURES, 429) == 0
+
+
+@pytest.mark.timeout(90)
+async def test_a_kill_while_they_are_erased_leaves_nobody_behind(rig: Rig) -> None:
+    """Whoever was asked to go is gone in the end, and what came later stays away."""
+    rig.set(latency=0.03)
+    crowd = [f"C-{n}" for n in range(40)]
+    await rig.send([customer("created", id=name) for name in crowd])
+    await rig.send([tombstone(name) for name in crowd])
+    await rig.send([customer("updated", id=name, first_name="Late") for name in crowd])
+    service = rig.service(**ERASE)
+    for most in (5, 15):
+        await service.start()
+        await until(lambda: len(rig.sandbox.state.deleted) > most, what="erasures")  # noqa: B023
+        await service.kill()
+    async with service:
+        await rig.drained()
+        assert await service.terminate() == 0
+    assert held(rig) == set()
+    assert rig.sandbox.ledger.violation_count == 0

@@ -8,6 +8,7 @@ from pipeline.records import Dead, Record, Skipped
 from schemas import privacy
 from schemas.commands import Command, EraseProfile, Identity, SuppressProfile
 from schemas.event import Context, Plan
+from schemas.mapping.declared import read
 
 ADA = Identity("C-1", "ada@shop.dev")
 
@@ -42,17 +43,33 @@ def test_a_deletion(policy: str, command: Command) -> None:
     ],
 )
 def test_a_tombstone_is_about_its_key(policy: str, command: Command) -> None:
-    assert planned(policy, b" C-1 ", None) == Plan([command])
+    for key in (b"C-1", b" C-1 ", b'"C-1"'):
+        assert planned(policy, key, None) == Plan([command])
     assert planned("ignore", b"C-1", None) == Skipped("tombstone")
 
 
 @pytest.mark.parametrize("policy", ["suppress", "erase"])
-@pytest.mark.parametrize("key", [None, b"", b" ", b"\xff"])
+@pytest.mark.parametrize(
+    "key", [None, b"", b" ", b"\xff", b'{"id":1}', b'["a"]', b'"a', b"\0\0\0\0\1C-1"]
+)
 def test_a_tombstone_of_nobody_is_a_fault(policy: str, key: bytes | None) -> None:
     outcome = planned(policy, key, None)
     assert isinstance(outcome, Dead)
     assert outcome.reason == "no_identifier"
     assert planned("ignore", key, None) == Skipped("tombstone")
+
+
+def test_a_tombstone_behind_a_row_that_a_mapping_reads_is_none() -> None:
+    """Debezium writes one behind each delete; its key is a row's, not a customer's."""
+    table = {"from_topic": "db.customers", "to": "customer.updated"}
+    fields = {"fields": {"customer": {"id": "text(id)"}}}
+    mappings, faults = read({"rows": table | fields})
+    assert not faults
+    planner = Planner(Context(deletes="erase"), mappings)
+    record = Record("db.customers", 0, 1, 0, b"7", None)
+    assert planner.plan(record) == Skipped("tombstone")
+    other = Record("shop.customers", 0, 1, 0, b"C-1", None)
+    assert planner.plan(other) == Plan([EraseProfile(Identity("C-1"))])
 
 
 @pytest.mark.parametrize("policy", ["ignore", "suppress", "erase"])
