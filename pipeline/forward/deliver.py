@@ -33,6 +33,7 @@ __all__ = ["Deliver"]
 
 Conflicts: TypeAlias = Literal["drop_identifier", "dead_letter", "merge"]
 Merge: TypeAlias = Callable[[Identity], Awaitable[bool]]
+_VANISHED: Final = 404  # the profile that was found was merged away or deleted
 _CONFLICT: Final = 409
 _TOO_LARGE: Final = 413
 MERGES: Final = 3  # times the profiles of an item are merged before one is left alone
@@ -165,6 +166,8 @@ class Deliver:
         """The command without what was refused; None if that would be nothing."""
         if answer is _TOO_HEAVY and isinstance(command, UpsertProfile):
             return self._lighter(command)
+        if answer.status == _VANISHED and not repairs:
+            return command  # whom it is about is found out again
         if answer.status == _CONFLICT and self._conflicts != "dead_letter":
             if (
                 self._merge is not None

@@ -120,6 +120,17 @@ async def test_what_cannot_be_merged_costs_the_weaker_identifiers(
     assert klaviyo.asked[-1] == {"external_id": "C-1", "title": "Dr"}
 
 
+async def test_a_profile_that_vanished_is_looked_for_again_once() -> None:
+    """Merged away or deleted between being found and being written."""
+    klaviyo = Klaviyo(refused(404, "/data/id"), OK)
+    assert await send(klaviyo, update(title="Dr")) == [DELIVERED]
+    assert klaviyo.asked[0] == klaviyo.asked[1]
+    for_ever = Klaviyo(*[refused(404, "/data/id")] * 2)
+    (outcome,) = await send(for_ever, update(title="Dr"))
+    assert isinstance(outcome, Dead)
+    assert (outcome.reason, outcome.status) == ("refused", 404)
+
+
 async def test_a_profile_over_100_kb_loses_what_is_largest_before_it_is_sent() -> None:
     """On the permit it came with: a second one might never be given."""
     metrics = Metrics()
