@@ -11,6 +11,7 @@ as a change, if it takes longer than `reverse.settle` until it is sent again.
 """
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, TypeAlias
@@ -102,7 +103,7 @@ class Sent:
 
     async def _write(self) -> None:
         while self._waiting:
-            taken = dict(list(self._waiting.items())[:TOGETHER])
+            taken = dict(itertools.islice(self._waiting.items(), TOGETHER))
             for who in taken:
                 del self._waiting[who]
             try:
