@@ -172,6 +172,8 @@ def _image(text: str) -> str | None:
     """Return the URL, None if it is nothing a browser would load."""
     if not _URL.fullmatch(text):
         return None
+    if text.startswith(("https:", "http:")):
+        return text
     scheme, _, rest = text.partition(":")
     return f"{scheme.lower()}:{rest}"
 

@@ -50,7 +50,8 @@ _ENCODER: Final = msgspec.json.Encoder()
 def encoded(ours: msgspec.Struct, own: Mapping[str, Raw] | None, losses: Losses) -> Raw:
     """Return the JSON object of an event's properties: the user's own, ours over them."""
     typed = _ENCODER.encode(ours)
-    if len(typed) > _SAFE or "occurred_at" in losses.degraded:
+    degraded = losses.degraded
+    if len(typed) > _SAFE or (degraded and "occurred_at" in degraded):
         return _examined(typed, own or {}, losses)
     if not own:
         return Raw(typed)

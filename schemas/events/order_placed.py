@@ -50,11 +50,12 @@ class OrderPlaced(Event, tag="order.placed"):
         commands: list[Command] = [
             reading.create(context.named(PLACED), reading.id, reading.total, properties)
         ]
+        ordered = context.named(ORDERED)
         names = _line_names([read.line for read in reading.lines])
         for name, read in zip(names, reading.lines, strict=True):
             commands.append(
                 reading.create(
-                    context.named(ORDERED),
+                    ordered,
                     f"{reading.id}:{name}",
                     read.row_total,
                     _line_properties(reading, read),
