@@ -16,6 +16,7 @@ import msgspec
 
 from schemas import bulk_profiles
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -89,8 +90,11 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
 
 
 # Which endpoints can carry an item: any for a profile update, or the single call only;
-# the end of a customer, by deletes.policy.
-Kind: TypeAlias = Literal["profile", "single", "event", "suppress", "erase"]
+# consent now, or when an earlier word of the customer shows; the end of a customer, by
+# deletes.policy.
+Kind: TypeAlias = Literal[
+    "profile", "single", "event", "consent", "late", "suppress", "erase"
+]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
@@ -212,6 +216,10 @@ class Item:
         self.kind = "single"
         self.alone = True
 
+    def later(self) -> None:
+        """Consent that has to wait until an earlier word of the customer shows."""
+        self.kind = "late"
+
     def split(self, count: int) -> Item:
         """The first `count` events of a run as an item of their own; the rest stays."""
         ((ticket, _),) = self.parts
@@ -241,6 +249,8 @@ def _kind(command: Command) -> Kind:
             return "profile" if bulk_profiles.able(command) else "single"
         case CreateEvent():
             return "event"
+        case ChangeConsent():
+            return "consent"
         case SuppressProfile():
             return "suppress"
         case EraseProfile():

@@ -5,16 +5,20 @@ it into the body of a request, `pipeline.forward` decides when and in which comp
 goes.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import UnsetType
 
 __all__ = [
+    "ChangeConsent",
+    "Channel",
     "Command",
     "CreateEvent",
     "EraseProfile",
     "Identity",
+    "ListChange",
+    "Said",
     "SuppressProfile",
     "UpsertProfile",
 ]
@@ -119,6 +123,34 @@ class CreateEvent(msgspec.Struct, gc=False):
     backfill: bool = False  # recorded without triggering flows: nobody gets a message
 
 
+Channel: TypeAlias = Literal["email", "sms"]
+ListChange: TypeAlias = Literal["add", "remove"]  # on the list, or off it
+
+
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """What a customer said about one channel.
+
+    `at` is RFC 3339 in UTC, None when the consent does not carry a time of its own.
+    """
+
+    subscribed: bool
+    at: str | None = None
+
+
+class ChangeConsent(msgspec.Struct):
+    """Make true what one record says about a customer's consent and lists.
+
+    `said` is when the record said it (RFC 3339 in UTC), for what has no time of its own.
+    A channel stands here only if `identity` has its identifier: e-mail, or a valid phone.
+    `lists` goes by name, in the order of the record.
+    """
+
+    identity: Identity
+    said: str
+    channels: dict[Channel, Said]
+    lists: dict[str, ListChange]
+
+
 class SuppressProfile(msgspec.Struct):
     """See that nobody sends this customer an e-mail any more; the profile stays."""
 
@@ -131,4 +163,6 @@ class EraseProfile(msgspec.Struct):
     identity: Identity
 
 
-Command: TypeAlias = UpsertProfile | CreateEvent | SuppressProfile | EraseProfile
+Command: TypeAlias = (
+    UpsertProfile | CreateEvent | ChangeConsent | SuppressProfile | EraseProfile
+)

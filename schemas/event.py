@@ -46,6 +46,7 @@ Field: TypeAlias = Literal[
     "address",
     "amount",
     "company",
+    "consent",
     "currency",
     "custom_fields",
     "discount",
@@ -53,6 +54,7 @@ Field: TypeAlias = Literal[
     "first_name",
     "image_url",
     "last_name",
+    "lists",
     "locale",
     "occurred_at",
     "phone",
@@ -107,6 +109,7 @@ class Context(msgspec.Struct, frozen=True):
     deletes: Literal["ignore", "suppress", "erase"] = "ignore"  # deletes.policy
     most_properties: int = 300  # of an event; `schemas.klaviyo.most_properties`
     backfill: bool = False  # history: no flow fires, no message goes to a customer
+    consent: bool = False  # consent.writes
     backfill_after: float | None = None  # s; an older event is history by itself
 
     def named(self, metric: Metric) -> str:

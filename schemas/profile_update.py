@@ -18,6 +18,7 @@ import msgspec
 from msgspec import UNSET, Raw
 
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -208,6 +209,14 @@ def sent(command: Command) -> Content:
     """
     if isinstance(command, SuppressProfile | EraseProfile):
         return {}  # Klaviyo does it some time later; it is news to others then
+    if isinstance(command, ChangeConsent):
+        # The rest of a state is Klaviyo's; it is compared by the status alone.
+        return {
+            f"consent.{channel}": {
+                "status": "subscribed" if said.subscribed else "unsubscribed"
+            }
+            for channel, said in command.channels.items()
+        }
     who = command.identity
     # E-mail and phone are canonical already.
     given_names = {"email": who.email, "phone": who.phone}

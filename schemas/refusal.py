@@ -10,6 +10,7 @@ from msgspec import UNSET, Raw
 
 from schemas.commands import (
     CLEARABLE,
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -52,6 +53,8 @@ def without(command: Command, pointer: str) -> tuple[Command, Field] | None:
             return _profile_without(command, steps)
         case CreateEvent():
             return _event_without(command, steps)
+        case ChangeConsent():
+            return None  # its channels are left out where its jobs are composed
         case SuppressProfile() | EraseProfile():
             return None  # nothing in it is optional
 

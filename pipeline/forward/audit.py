@@ -31,6 +31,7 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Kind
 from schemas import klaviyo as wire
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -134,6 +135,8 @@ class Audit:
         return 1 + int(self._chance() * (2 * self._sample - 1))
 
     def _take(self, item: Item, command: Command) -> None:
+        if isinstance(command, ChangeConsent):
+            return  # a job takes minutes, and other people change consent as well
         if isinstance(command, SuppressProfile | EraseProfile):
             return  # it takes hours, or leaves nothing to be read
         if isinstance(command, CreateEvent) and command.time is UNSET:

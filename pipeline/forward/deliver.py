@@ -20,6 +20,7 @@ from pipeline.records import DELIVERED, Dead, Item, Outcome
 from schemas import bulk_events
 from schemas import klaviyo as wire
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -157,6 +158,8 @@ class Deliver:
             case CreateEvent():
                 body = wire.event(command, revision)
                 return await self._client.create_event(body, permit)
+            case ChangeConsent():
+                raise AssertionError("consent goes by pipeline.forward.consent")
             case SuppressProfile() | EraseProfile():
                 raise AssertionError("goes by pipeline.forward.deletions")
 

@@ -18,8 +18,9 @@ import structlog
 
 from pipeline.clock import Clock
 from pipeline.forward.audit import Audit
-from pipeline.forward.batch import Batcher, Route
+from pipeline.forward.batch import Batcher, Carry, Route
 from pipeline.forward.checkpoint import Checkpoint
+from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deletions import Deletions
 from pipeline.forward.deliver import Deliver
@@ -45,11 +46,12 @@ from pipeline.records import (
     Record,
     Ticket,
 )
-from schemas import bulk_events, bulk_profiles
+from schemas import bulk_events, bulk_profiles, subscriptions
 from schemas.event import Plan
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.forward.sent import Sent
+    from pipeline.observe.tracing import Tracing
 
 __all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
 
@@ -77,6 +79,10 @@ ROUTES: Final = (
     ),
     (Route("bulk_suppress_profiles", "suppress"),),
     (Route("request_profile_deletion", "erase"),),
+    (
+        Route("bulk_subscribe_profiles", "consent", subscriptions.LARGEST),
+        Route("bulk_subscribe_profiles", "late", subscriptions.LARGEST),
+    ),
 )
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
@@ -97,6 +103,7 @@ class Flow:
         imports: Imports | None,
         deletions: Deletions,
         facts: Sequence[Facts],
+        consents: Consents | None,
         sent: "Sent | None",
         flood: Flood,
         audit: Audit,
@@ -104,6 +111,7 @@ class Flow:
         health: Health,
         metrics: Metrics,
         clock: Clock,
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._planner = planner
         self._deliver = deliver
@@ -111,6 +119,7 @@ class Flow:
         self._imports = imports
         self._deletions = deletions
         self._facts = facts
+        self._consents = consents
         self._sent = sent
         self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
@@ -120,7 +129,8 @@ class Flow:
         self.checkpoint = Checkpoint()
         self._tally = Tally(metrics, clock)
         self._lanes = Lanes()
-        self._batcher = Batcher(self._lanes, client, self._carry, connections, metrics)
+        carry = self._carry if tracing is None else self._traced(tracing)
+        self._batcher = Batcher(self._lanes, client, carry, connections, metrics)
         self._letters: set[asyncio.Task[None]] = set()
         self._held: list[Record] = []  # read, but not admitted: a flood halts the flow
         self._unread: list[Record] = []  # read, but their schemas are not known yet
@@ -220,6 +230,8 @@ class Flow:
             outcomes = await self._imports.send(group.items, permit, self._commit)
         elif route.kind in ("suppress", "erase"):
             outcomes = await self._deletions.send(group.items, permit)
+        elif route.kind in ("consent", "late") and self._consents:
+            outcomes = await self._consents.send(group.items, permit)
         else:
             outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
         for item, outcome in zip(group.items, outcomes, strict=True):
@@ -231,6 +243,16 @@ class Flow:
                 self._settle(item, outcome)
         self._source.freed()
         return again
+
+    def _traced(self, tracing: "Tracing") -> Carry:
+        """Carry, and the spans know of the records."""
+
+        async def traced(route: Route, group: Group, permit: Permit) -> Sequence[Item]:
+            parts = (part for item in group.items for part in item.parts)
+            with tracing.carrying(ticket.record for ticket, _ in parts):
+                return await self._carry(route, group, permit)
+
+        return traced
 
     def _settle(self, item: Item, outcome: Outcome) -> None:
         if isinstance(outcome, Delivered):
@@ -269,6 +291,8 @@ class Flow:
 
         With each come the offsets above it that ended already.
         """
+        if self._consents is not None:
+            self._consents.moved()
         if self._imports is None and not self._facts:
             self.checkpoint.assign(partitions)
             return
@@ -303,6 +327,7 @@ class Flow:
             self._unread.clear()
             self._audit.revoked()
             self.checkpoint.revoke()
+            await self._abandon()
 
     async def _drain(self, budget: float) -> None:
         """End what is in flight, in this order.

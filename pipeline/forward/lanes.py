@@ -30,6 +30,8 @@ CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
     "event": ("event",),
     "suppress": ("suppress",),
     "erase": ("erase",),
+    "consent": ("consent",),
+    "late": ("late",),
 }
 
 

@@ -11,6 +11,7 @@ from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -104,6 +105,7 @@ def _history(plan: Plan) -> Plan:
     Here and not in the event types, so that none can forget it.
     """
     kept: list[Command] = []
+    skipped = plan.skipped
     for command in plan.commands:
         match command:
             case CreateEvent():
@@ -111,5 +113,6 @@ def _history(plan: Plan) -> Plan:
                 kept.append(command)
             case UpsertProfile() | SuppressProfile() | EraseProfile():
                 kept.append(command)
-            # whatever else there is subscribes, unsubscribes or moves between lists
-    return Plan(kept, plan.skipped, plan.degraded)
+            case ChangeConsent():
+                skipped = (*skipped, "consent_off")
+    return Plan(kept, skipped, plan.degraded)

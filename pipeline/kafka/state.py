@@ -14,6 +14,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from pipeline.errors import KafkaUnreachable, PipelineError
 from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
+from pipeline.kafka.format import STAMP, check
 from pipeline.kafka.producer import Producer, Unwritable
 from pipeline.observe.health import Health
 from pipeline.settings import Kafka
@@ -49,7 +50,7 @@ class State:
 
         What was put before it is called is in it, whoever put it. Later loads read only
         what is new. Empty if there is no such topic. Raises `KafkaUnreachable`,
-        `Unreadable` and `SettingsError`.
+        `Unreadable`, `TooNew` and `SettingsError`.
         """
         async with self._one:
             consumer = AIOKafkaConsumer(
@@ -89,7 +90,8 @@ class State:
                 self._producer = producer
             else:  # another put was faster
                 await producer.stop()
-        await self._producer.send(self._topic, self._prefix + key.encode(), value, ())
+        name = self._prefix + key.encode()
+        await self._producer.send(self._topic, name, value, STAMP)
 
     async def keep(self, entries: Mapping[str, bytes | None], health: Health) -> None:
         """Write facts that nothing goes on without; waits for Kafka, visibly.
@@ -145,6 +147,7 @@ class State:
                     key = record.key or b""
                     if not key.startswith(self._prefix):
                         continue
+                    check(self._topic, record.headers)
                     # Taken out first: the newest stand last.
                     self._found.pop(key, None)
                     if record.value is not None:

@@ -17,9 +17,10 @@ from pipeline.clock import SYSTEM
 from pipeline.klaviyo import held, listing
 from pipeline.klaviyo.existing import Existing
 from pipeline.klaviyo.limits import Limits, Permit
-from pipeline.klaviyo.retry import Fault
+from pipeline.klaviyo.retry import Fault, explain
 from pipeline.klaviyo.revision import Stage
 from pipeline.klaviyo.session import Accepted, Attempt, Call, Refused, Session
+from pipeline.klaviyo.subscriptions import Subscriptions
 
 __all__ = ["Account", "Client", "Findings", "ImportJob", "Standing"]
 
@@ -156,6 +157,7 @@ class Client:
         self._session = session
         self._limits = limits
         self.existing = Existing(session)
+        self.subscriptions = Subscriptions(session)
 
     @property
     def served(self) -> str:
@@ -201,6 +203,12 @@ class Client:
                 permit,
             )
         )
+
+    @staticmethod
+    def id_of(written: Accepted) -> str:
+        """Return Klaviyo's id of the profile that `import_profile` wrote."""
+        resource: _Resource = _RESOURCE.decode(written.body)
+        return resource.data.id
 
     async def create_event(
         self, body: bytes, permit: Permit | None = None
@@ -453,7 +461,7 @@ def _standing(  # noqa: PLR0911 - one line per kind
             return "unreachable", "somebody uses up the quota of get_accounts (429)"
         case "refused" | "too_large" | "outage" | "unexpected":
             if not status:
-                return "unreachable", f"no answer ({attempt.reason})"
+                return "unreachable", f"no answer ({explain(attempt.reason)})"
             return "unreachable", f"unexpected answer {status}{_said(attempt.faults)}"
 
 

@@ -22,6 +22,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings.secrets import Secrets
 from pipeline.settings.sections import (
     Audit,
+    Consent,
     Deletes,
     Deliver,
     Events,
@@ -37,6 +38,7 @@ from pipeline.settings.sections import (
     Subscription,
     Throttle,
     Topics,
+    Tracing,
 )
 from schemas.mapping import NO_MAPPINGS, Mappings
 
@@ -71,6 +73,7 @@ class Settings(BaseSettings):
     topics: Topics = Topics()
     events: Events = Events()
     profile: Profile = Profile()
+    consent: Consent = Consent()
     deliver: Deliver = Deliver()
     deletes: Deletes = Deletes()
     audit: Audit = Audit()
@@ -78,6 +81,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     secrets: Sealing = Sealing()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value
 
     _secrets_dir: Path | None = PrivateAttr(default=None)  # where the key may change

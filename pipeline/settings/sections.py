@@ -43,6 +43,7 @@ from schemas.registry import METRICS
 __all__ = [
     "DEFAULT_REVISION",
     "Audit",
+    "Consent",
     "Deletes",
     "Deliver",
     "Events",
@@ -58,6 +59,7 @@ __all__ = [
     "Subscription",
     "Throttle",
     "Topics",
+    "Tracing",
 ]
 
 DEFAULT_REVISION: Final = "2023-10-15"  # what a blank klaviyo.api_revision stands for
@@ -124,6 +126,11 @@ class Klaviyo(Section):
 
     api_url: str = Field(
         default="https://a.klaviyo.com", description="Base URL of the API."
+    )
+    ssl_cafile: str = Field(
+        default="",
+        description="File of the authorities to trust for api_url; blank is the "
+        "system's.",
     )
     api_key: SecretStr = Field(
         default=SecretStr(""), description="Private key `pk_...` of the account."
@@ -236,7 +243,7 @@ class Throttle(Section):
         default=None, description="Seconds that `throttle.limit_reverse` counts over."
     )
     concurrent_connections: Count = Field(
-        default=10, description="Connections to Klaviyo."
+        default=10, description="Connections to each of Klaviyo's endpoints."
     )
     quota_share: Annotated[float, BeforeValidator(not_bool)] = Field(
         default=1.0,
@@ -344,6 +351,17 @@ class SchemaRegistry(Section):
         description="Schema Registry for values in Confluent's wire format; needs the "
         "extra `registry`.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError("must be a URL that starts with https:// or http://")
+        if "@" in parts.netloc:  # it is shown, unlike a secret
+            raise ValueError("must have no login in it: set username and password")
+        return value
+
     username: str = Field(default="", description="User of its login, if any.")
     password: SecretStr = Field(
         default=SecretStr(""), description="Password of that login."
@@ -422,6 +440,25 @@ class Profile(Section):
                 "must be a two-letter ISO 3166 country code, such as US or GB"
             )
         return value
+
+
+class Consent(Section):
+    """Who may be written to, and the lists they are on."""
+
+    writes: bool = Field(
+        default=False,
+        description="Whether consent, `SubscribeProfile`, `LIST_*`, `UCLIST_*` and "
+        "`lists` reach Klaviyo; false leaves them undone, counted as `consent_off`.",
+    )
+    list: str = Field(
+        default="",
+        description="Name of the list to subscribe to when the record names none; "
+        "blank is none.",
+    )
+    create_lists: bool = Field(
+        default=False,
+        description="Whether a named list that does not exist is created.",
+    )
 
 
 class Deliver(Section):
@@ -545,6 +582,16 @@ class Sealing(Section):
         default=SecretStr(""),
         description="Fernet key that seals stored tokens, needed with OAuth; to change "
         "it, put the new one before the old one with a comma between them.",
+    )
+
+
+class Tracing(Section):
+    """Spans, by OpenTelemetry."""
+
+    enabled: bool = Field(
+        default=False,
+        description="True sends a span for each request to Klaviyo; needs the extra "
+        "`tracing`, and OpenTelemetry's own variables say where to.",
     )
 
 

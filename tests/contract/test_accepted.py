@@ -21,6 +21,7 @@ from pipeline.sandbox.wire import Refused
 from schemas import bulk_events, bulk_profiles
 from schemas import klaviyo as wire
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -167,7 +168,7 @@ def requests(command: Command, revision: str) -> Iterator[tuple[str, bytes]]:
                 bulk_events.person(command), [bulk_events.rows([command])]
             )
             yield "/api/event-bulk-create-jobs", bulk_events.body([entry])
-        case SuppressProfile() | EraseProfile():
+        case ChangeConsent() | SuppressProfile() | EraseProfile():
             raise AssertionError("asked for by nobody here")
 
 

@@ -18,6 +18,7 @@ from pipeline.sandbox.structure.load import REVISIONS, operations, validator
 from schemas import bulk_events, privacy
 from schemas import klaviyo as wire
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -115,6 +116,8 @@ def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
         case EraseProfile():
             operation = "POST /api/data-privacy-deletion-jobs"
             body = privacy.deletion("01ARZ3NDEKTSV4RRFFQ69G5FAV")
+        case ChangeConsent():
+            raise AssertionError("only with consent.writes")
     return misfits(operation, body, revision)
 
 

@@ -170,6 +170,7 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         deletions=Deletions(world, clock),
         facts=(),
         imports=None,
+        consents=None,
         sent=None,
         dead_letters=DeadLetters(world, "dead", "test", health, metrics),
         flood=Flood(100, health),

@@ -122,6 +122,9 @@ async def test_the_list_of_the_erased_outlives_the_process(rig: Rig) -> None:
     """And what Klaviyo alone knew of the person is on it."""
     made(rig, external_id="C-1", email="ada@home.dev")
     await rig.send([tombstone("C-1")])
+    shown = await call(rig, "replay", "--topic", rig.customers, "--dry-run", **ERASE)
+    assert ERASURES in shown.out
+    assert len(held(rig)) == 1, "shown, not done"
     async with rig.service(**ERASE) as service:
         await rig.drained()
         assert await service.terminate() == 0
@@ -136,7 +139,7 @@ async def test_the_list_of_the_erased_outlives_the_process(rig: Rig) -> None:
     assert held(rig) == {"C-2"}
     again = {"topics__state": "klaviyo.state", **ERASE, "secrets__key": rotated}
     shown = await call(rig, "replay", "--topic", rig.customers, "--dry-run", **again)
-    assert shown.out.count("POST /api/data-privacy-deletion-jobs") == 1
+    assert "C-2" in shown.out
     assert "C-5" not in shown.out
     assert (await call(rig, "replay", "--topic", rig.customers, **again)).code == 0
     assert held(rig) == {"C-2"}, "what is sent again does not bring them back"

@@ -11,6 +11,7 @@ import msgspec
 
 from schemas import klaviyo, privacy
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -36,6 +37,8 @@ def body(command: Command, revision: str) -> msgspec.Raw:
             return msgspec.Raw(klaviyo.profile_import(command, revision))
         case CreateEvent():
             return msgspec.Raw(klaviyo.event(command, revision))
+        case ChangeConsent():
+            raise AssertionError("only with consent.writes")
         case SuppressProfile():
             return msgspec.Raw(privacy.suppression([command.identity.email or ""]))
         case EraseProfile():

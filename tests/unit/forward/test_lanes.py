@@ -10,6 +10,7 @@ from pipeline.forward.batch import Parcel, Route
 from pipeline.forward.lanes import Group, Lanes
 from pipeline.records import Item, Kind, Lot, Record, Ticket
 from schemas.commands import (
+    ChangeConsent,
     Command,
     CreateEvent,
     EraseProfile,
@@ -24,7 +25,14 @@ PHONES = st.sampled_from(["+12025550101", "+12025550102", None])
 IDENTITIES = st.builds(Identity, external_id=IDS, email=EMAILS, phone=PHONES).filter(
     lambda identity: identity.names()
 )
-KINDS: tuple[Kind, ...] = ("profile", "single", "event", "erase", "suppress")
+KINDS: tuple[Kind, ...] = (
+    "profile",
+    "single",
+    "event",
+    "consent",
+    "erase",
+    "suppress",
+)
 
 
 def profile(identity: Identity, **fields: str | None) -> UpsertProfile:
@@ -52,6 +60,8 @@ def command(kind: Kind, who: Identity, sequence: int) -> Command:
             return event(who, history=sequence % 3 == 0)
         case "erase":
             return EraseProfile(who)
+        case "consent" | "late":
+            return ChangeConsent(who, "2026-01-01T00:00:00Z", {}, {})
         case "suppress":
             return SuppressProfile(who)
         case "profile" | "single":

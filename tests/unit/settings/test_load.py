@@ -316,6 +316,8 @@ def test_all_findings_are_named_at_once_each_with_its_place(
         ("KAFKA__START", "begin", "must be 'none', 'earliest' or 'latest'"),
         ("KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "needs sasl_username and sasl_password"),
         ("KAFKA__SSL_KEYFILE", "key.pem", "ssl_keyfile needs ssl_certfile"),
+        ("SCHEMA_REGISTRY__URL", "registry:8081", "must be a URL"),
+        ("SCHEMA_REGISTRY__URL", "https://u:p@registry", "must have no login in it"),
         ("TOPICS__DEAD_LETTERS", "..", "must be a Kafka topic name"),
         ("TOPICS__DEAD_LETTERS", "shop.orders", "would be read again"),
         ("SUBSCRIPTION__NAME", "!!!", "at least one letter a-z or digit"),
@@ -432,7 +434,7 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 63
+    assert len(described) == 66
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
