@@ -118,10 +118,8 @@ def _compared(
     after = profile_update.carried(before, row)
     paths = profile_update.changed(before, after)
     writes = view.writes(_names(after), known)
-    wrote: Content = {}
-    for write in writes:
-        wrote |= write.content
-    ours = [path for path in paths if path in wrote and _is(path, wrote, after)]
+    # Which of two writes in one second came last nobody knows.
+    ours = [path for path in paths if any(_shows(path, each, after) for each in writes)]
     theirs = [path for path in paths if path not in ours]
     seen = _seen(known, writes, ours, after, row.at)
     if paths and not theirs:
@@ -151,8 +149,10 @@ def _names(content: Content) -> list[str]:
     return [prefix + str(content[name]) for prefix, name in fields if name in content]
 
 
-def _is(path: str, wrote: Content, after: Content) -> bool:
-    value, now = wrote[path], after.get(path)
+def _shows(path: str, write: Sent, after: Content) -> bool:
+    if path not in write.content:
+        return False
+    value, now = write.content[path], after.get(path)
     if path.startswith("consent.") and isinstance(value, dict) and isinstance(now, dict):
         return value.get("status") == now.get("status")  # all that we said
     return not profile_update.changed({path: value}, {path: now})
@@ -172,11 +172,10 @@ def _seen(
     """
     sent, late = (known.sent, known.late) if known else (0.0, 0.0)
     for write in writes:
-        shown = write.content.keys() & set(ours)
         if (
             updated >= write.at + (LATE if write.late else 0.0)
-            or any(_is(path, write.content, after) for path in shown)
-            or all(_is(path, write.content, after) for path in write.content)
+            or any(_shows(path, write, after) for path in ours)
+            or all(_shows(path, write, after) for path in write.content)
         ):
             if write.late:
                 late = max(late, write.at)

@@ -225,4 +225,4 @@ class View:
                 seen = (after.late if write.late else after.sent) if after else 0.0
                 if write.at > seen:
                     found.append(write)
-        return sorted(found, key=lambda write: write.at)
+        return found

@@ -219,6 +219,18 @@ def test_two_writes_before_one_look_are_both_ours(world: World) -> None:
     assert (said(found), found.echoes) == ([], 1)
 
 
+def test_an_event_and_an_update_of_one_second_are_both_ours(world: World) -> None:
+    world.see(row(email="a@b.dev", first_name="Eve"))
+    for late, name in ((False, "Ada"), (True, "Bea")):
+        world.sent("e:a@b.dev", 1_767_225_605.0, late=late, first_name=name)
+    for updated, name in (("05", "Ada"), ("06", "Bea")):
+        shown = row(
+            updated=f"2026-01-01T00:00:{updated}Z", email="a@b.dev", first_name=name
+        )
+        found = world.see(shown)
+        assert (said(found), found.echoes) == ([], 1)
+
+
 def test_others_changes_beside_ours_are_published_alone(world: World) -> None:
     world.sent("e:a@b.dev", 1.0, email="a@b.dev", first_name="Ada")
     found = world.see(row(email="a@b.dev", first_name="Ada", last_name="L"))
