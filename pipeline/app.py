@@ -28,8 +28,10 @@ import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
-from pipeline.errors import SettingsError
+from pipeline.errors import PipelineError, SettingsError
+from pipeline.forward.asked import Asked
 from pipeline.forward.audit import Audit
+from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
@@ -48,16 +50,19 @@ from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.kafka.transactions import Transactions
 from pipeline.klaviyo.access import Access
+from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
-from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.client import Account, Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.lists import Lists
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
+from pipeline.klaviyo.session import Refused, Session
 from pipeline.klaviyo.share import Share
 from pipeline.klaviyo.tokens import Vault
 from pipeline.observe.health import Health
@@ -81,6 +86,7 @@ __all__ = [
     "planning",
     "require_history",
     "run",
+    "same_account",
     "stop_on_signal",
     "telling",
 ]
@@ -106,10 +112,10 @@ class App:
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
         self.page: ConnectPage | None = None
-        self._state: State | None = None
+        self._states: tuple[State, ...] = ()
         if settings.uses_oauth:
-            self._state = _state(settings)
-            account = _account(settings, self._state)
+            self._states = state, belongs = _state(settings), _belongs(settings)
+            account = _account(settings, state, belongs)
             self.page = ConnectPage(account, self.health, SYSTEM)
         self.probes = Probes(
             settings.http,
@@ -146,8 +152,9 @@ class App:
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
-            if self.page is not None and self._state is not None:
-                stack.push_async_callback(self._state.close)
+            for state in self._states:
+                stack.push_async_callback(state.close)
+            if self.page is not None:
                 self.page.announce()
             if settings.topics.create:
                 await self._create_topics()
@@ -174,7 +181,7 @@ class App:
         client = await stack.enter_async_context(connect(settings, health, metrics))
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
-        await client.accounts()
+        await same_account(settings, await client.accounts())
         require_history(context(settings), client.served)
         sent = telling(settings, producer, client, health)
         ledger = Ledger(
@@ -192,6 +199,13 @@ class App:
             health,
             metrics,
         )
+        asked: Asked | None = None
+        if settings.consent.writes:
+            notes = State(
+                settings.kafka, settings.topics.state, f"{settings.slug}/consent"
+            )
+            asked = Asked(notes, health, SYSTEM)
+            stack.push_async_callback(asked.stop)
         flow = forward(
             settings,
             client,
@@ -201,6 +215,7 @@ class App:
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
             sent=sent,
+            asked=asked,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -234,7 +249,7 @@ class App:
         leader = Leader(
             settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
         )
-        flow = await self._back(stack, leader)
+        flow = await self._back(stack, leader, alone=self._only == "reverse")
         return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:
@@ -248,11 +263,15 @@ class App:
             leader = Leader(self.settings.kafka, "", self.settings.topics.state)
             return await (await self._back(stack, leader)).sync(who)
 
-    async def _back(self, stack: AsyncExitStack, turn: reverse.Turn) -> reverse.Flow:
+    async def _back(
+        self, stack: AsyncExitStack, turn: reverse.Turn, *, alone: bool = True
+    ) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
             connect(settings, health, metrics, reverse=True)
         )
+        if alone:  # else the forward direction looks: one call a second is allowed
+            await same_account(settings, await client.accounts())
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
             follower=Follower(settings.kafka, settings.topics.state),
@@ -343,16 +362,17 @@ async def account(settings: Settings) -> AsyncIterator[Connect]:
     `KafkaUnreachable`.
     """
     settings.require_oauth()
-    state = _state(settings)
+    state, belongs = _state(settings), _belongs(settings)
     try:
         if settings.topics.create:
             with suppress(TopicRefused):  # said when something is written
                 await Admin(settings.kafka).create_missing(
                     settings.topics.state, compact=True
                 )
-        yield _account(settings, state)
+        yield _account(settings, state, belongs)
     finally:
         await state.close()
+        await belongs.close()
 
 
 @asynccontextmanager
@@ -361,7 +381,9 @@ async def _credential(
 ) -> AsyncIterator[Credential]:
     """What we log in with: the private key, or the tokens of the account connected."""
     if not settings.uses_oauth:
-        yield ApiKey(settings.api_key().current_api_key)
+        yield ApiKey(
+            settings.api_key().current_api_key, partial(_wrong, settings, health)
+        )
         return
     state = _state(settings)
     try:
@@ -378,8 +400,56 @@ async def _credential(
         await state.close()
 
 
-def _account(settings: Settings, state: State) -> Connect:
-    return Connect(_oauth(settings), _vault(settings, state))
+async def _wrong(settings: Settings, health: Health) -> str:
+    """Say why the key in force may not be used: blank, or whose it is."""
+    chance = random.Random().random  # noqa: S311  jitter, not a secret
+    failures = 0
+    while True:
+        metrics = Metrics()
+        try:
+            async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
+                found = await client.probe()
+            await same_account(settings, found.account)
+            why = found.message if found.standing == "unreachable" else ""
+        except AnotherAccount as error:
+            return str(error)
+        except PipelineError as error:
+            why = str(error)
+        if not why:
+            health.back("klaviyo_account")
+            return ""  # if the key is refused, the call itself says so
+        failures += 1
+        health.away("klaviyo_account", f"it is not known whose the new key is: {why}")
+        await asyncio.sleep(backoff(failures, chance()))
+
+
+async def same_account(
+    settings: Settings,
+    found: Account | Refused | None,
+    *,
+    replace: bool = False,
+    look_only: bool = False,
+) -> None:
+    """Make sure that this is the account the subscription delivers to.
+
+    The first one is remembered, unless `look_only`. Raises `AnotherAccount`, and what
+    reading and writing the state topic raises.
+    """
+    if isinstance(found, Account):
+        state = _belongs(settings)
+        try:
+            ask = Belongs(state).check if look_only else Belongs(state).to
+            await ask(found.id, found.name or "", replace=replace)
+        finally:
+            await state.close()
+
+
+def _belongs(settings: Settings) -> State:
+    return State(settings.kafka, settings.topics.state, f"{settings.slug}/account")
+
+
+def _account(settings: Settings, state: State, belongs: State) -> Connect:
+    return Connect(_oauth(settings), _vault(settings, state), Belongs(belongs))
 
 
 def _state(settings: Settings) -> State:
@@ -440,16 +510,28 @@ def forward(
     metrics: Metrics,
     imports: Imports | None = None,
     sent: Sent | None = None,
+    asked: Asked | None = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
-    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took.
+    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
+    `asked` what was asked for lately is forgotten at the end.
     """
+    consents = Consents(
+        client=client,
+        lists=Lists(client.subscriptions, SYSTEM, create=settings.consent.create_lists),
+        asked=asked or Asked(None, health, SYSTEM),
+        source=settings.subscription.name,
+        default=settings.consent.list,
+        metrics=metrics,
+        clock=SYSTEM,
+    )
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict),
         imports=imports,
+        consents=consents,
         sent=sent,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
@@ -474,6 +556,7 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
         backfill=backfill,
+        consent=settings.consent.writes,
         backfill_after=settings.deliver.backfill_after,
     )
 

@@ -1,12 +1,13 @@
 """What `check` says about Klaviyo: credential, revision really served, quota."""
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.findings import FAILED, REFUSED, Finding
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.klaviyo.client import Findings
+    from pipeline.klaviyo.client import Client, Findings
     from pipeline.settings import Settings
 
 __all__ = ["look_at_klaviyo"]
@@ -19,6 +20,9 @@ NEEDED: Final = {
     "events:read": "looking at what arrived",
     "metrics:read": "looking at what arrived",
 }
+# What consent.writes needs beside profiles:write.
+CONSENT: Final = ("lists:read", "lists:write", "profiles:read", "subscriptions:write")
+PROBE: Final = 15.0  # s for the looks at its scopes
 NEEDED_TO_RUN: Final = frozenset({"profiles:write", "events:write"})
 _LEFT: Final = {
     0: "served",
@@ -46,7 +50,11 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 found = await client.probe()
             rows = _rows(found, settings)
             if found.standing == "ok":
-                rows.append(_scopes(await client.readable()))
+                rows += await _belongs(found, settings)
+                readable = await client.readable()
+                rows.append(_scopes(readable))
+                if settings.consent.writes:
+                    rows.append(await _consent(client, readable))
         if settings.uses_oauth:  # after the look, which may have refreshed the token
             rows += await _granted(settings)
     except PipelineError as error:
@@ -81,6 +89,40 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
         f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
         "Make a key with these too if you use that; a key's scopes are fixed.",
     )
+
+
+async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
+    """Say whether consent.writes can work: a run would halt for want of a scope."""
+    try:
+        async with asyncio.timeout(PROBE):
+            may |= await client.subscriptions.writable()
+    except TimeoutError:
+        return Finding("note", "consent", "no answer about its scopes")
+    missing = [scope for scope in CONSENT if may.get(scope) is False]
+    if not missing:
+        return Finding("ok", "consent", "may be written: " + ", ".join(CONSENT))
+    return Finding(
+        "FAULT",
+        "consent",
+        f"consent.writes is on, but the credential lacks {', '.join(missing)}",
+        "Make a key with these scopes (one of an app is changed at Klaviyo and in "
+        "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
+        REFUSED,
+    )
+
+
+async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
+    """Compare the account with the one that was delivered to before."""
+    from pipeline.app import same_account  # noqa: PLC0415
+    from pipeline.klaviyo.account import AnotherAccount  # noqa: PLC0415
+
+    try:
+        await same_account(settings, found.account, look_only=True)
+    except AnotherAccount as error:
+        return [Finding.fault("account", error)]
+    except PipelineError:
+        pass  # Kafka is looked at by itself
+    return []
 
 
 async def _granted(settings: "Settings") -> list[Finding]:
