@@ -72,7 +72,25 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
         looked.append(_quota(found, settings))
     if found.ahead is not None:
         looked.append(_clock(found.ahead))
-    return looked
+    return looked + _readable_by_all(settings.klaviyo.api_url)
+
+
+def _readable_by_all(url: str) -> list[Finding]:
+    """Look whether the credential goes unencrypted to another machine."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname in {"localhost", "127.0.0.1", "::1"}:
+        return []
+    return [
+        Finding(
+            "note",
+            "encryption",
+            f"none: {url} is http, so all between here and there can read the "
+            "credential and the customers",
+            "Set klaviyo.api_url to one that starts with https://.",
+        )
+    ]
 
 
 def _scopes(readable: "dict[str, bool | None]") -> Finding:

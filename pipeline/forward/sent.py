@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from pipeline.kafka.format import STAMP
 from pipeline.kafka.producer import Producer, TooLarge, Unwritable
 from pipeline.observe.health import Health
 from schemas import profile_update
@@ -136,7 +137,7 @@ class Sent:
         key = f"{self._prefix}{self._number}".encode()
         while True:
             try:
-                await self._producer.send(self._topic, key, value, ())
+                await self._producer.send(self._topic, key, value, STAMP)
             except Unwritable as error:
                 self._health.away("state topic", str(error))
                 await asyncio.sleep(AGAIN)
