@@ -31,6 +31,7 @@ async def rebalance_storm(world: World) -> str:
                 if turn > 1:
                     assert shift.accepted > before, f"nothing delivered in turn {turn}"
                 if not guest.running:
+                    guest.output = ""  # `running` must not read of the time before
                     await guest.start()
                     continue
                 await running(guest)
