@@ -51,6 +51,10 @@ check: install ## what CI asks beside the tests: style, types, imports, dead cod
 	$(BIN)/vulture
 	$(BIN)/python -m pytest -q tests/unit/test_readme.py
 
+.PHONY: audit
+audit: ## known vulnerabilities of the locked packages, where a service can be asked
+	.ci/audit
+
 .PHONY: format
 format: install ## put the code in form
 	$(BIN)/ruff check --fix .
@@ -65,6 +69,7 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
 	$(LOCK) -c requirements.lock --group build -o k8s/image/build.lock
 	$(LOCK) -c requirements.lock pyproject.toml -o k8s/image/run.lock
+	$(LOCK) -c requirements.lock --extra registry --extra tracing pyproject.toml -o k8s/image/extras.lock
 	$(LOCK) -c requirements.lock --extra demo pyproject.toml -o k8s/image/sandbox.lock
 
 .PHONY: clean

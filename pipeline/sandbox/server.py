@@ -8,6 +8,7 @@ import asyncio
 import gzip
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -52,13 +53,15 @@ class Sandbox:
         clock: Clock = SYSTEM,
         sleep: Sleep = asyncio.sleep,
         seed: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare a sandbox.
 
         `port` 0 takes a free one; `key` is the only key accepted, None accepts any pk_
         key; `settings` replaces `limits` and `key`; `clock` and `sleep` let tests hold
-        time.
+        time; `tls` makes it speak https.
         """
+        self._tls = tls
         self._host = host
         self._port = port
         self._initial = settings or Settings(limits=limits, key=key)
@@ -79,10 +82,12 @@ class Sandbox:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
+        site = web.TCPSite(
+            self._runner, self._host, self._port, backlog=1024, ssl_context=self._tls
+        )
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self.url = f"http{'s' if self._tls else ''}://{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
