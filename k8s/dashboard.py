@@ -91,6 +91,12 @@ ROWS: Final[dict[str, tuple[Panel, ...]]] = {
         Panel("Lag", f"sum by (topic) ({_all('consumer_lag')})", "short", "{{topic}}"),
         Panel("Left undone", _rate("skipped_total", "reason"), "cps", "{{reason}}"),
         Panel(
+            "Subscriptions withheld",
+            _rate("consent_withheld_total", "reason"),
+            "cps",
+            "{{reason}}",
+        ),
+        Panel(
             "Fields left out", _rate("degraded_fields_total", "field"), "cps", "{{field}}"
         ),
         Panel(

@@ -29,7 +29,9 @@ import uvloop
 
 from pipeline.clock import SYSTEM
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.forward.asked import Asked
 from pipeline.forward.audit import Audit
+from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
@@ -56,6 +58,7 @@ from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.lists import Lists
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
@@ -196,6 +199,13 @@ class App:
             health,
             metrics,
         )
+        asked: Asked | None = None
+        if settings.consent.writes:
+            notes = State(
+                settings.kafka, settings.topics.state, f"{settings.slug}/consent"
+            )
+            asked = Asked(notes, health, SYSTEM)
+            stack.push_async_callback(asked.stop)
         flow = forward(
             settings,
             client,
@@ -205,6 +215,7 @@ class App:
             metrics,
             Imports(client, Jobs(client, SYSTEM), ledger, health),
             sent=sent,
+            asked=asked,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -499,16 +510,28 @@ def forward(
     metrics: Metrics,
     imports: Imports | None = None,
     sent: Sent | None = None,
+    asked: Asked | None = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
-    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took.
+    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
+    `asked` what was asked for lately is forgotten at the end.
     """
+    consents = Consents(
+        client=client,
+        lists=Lists(client.subscriptions, SYSTEM, create=settings.consent.create_lists),
+        asked=asked or Asked(None, health, SYSTEM),
+        source=settings.subscription.name,
+        default=settings.consent.list,
+        metrics=metrics,
+        clock=SYSTEM,
+    )
     return Flow(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict),
         imports=imports,
+        consents=consents,
         sent=sent,
         dead_letters=dead_letters,
         flood=Flood(settings.deliver.malformed_limit, health),
@@ -533,6 +556,7 @@ def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
         backfill=backfill,
+        consent=settings.consent.writes,
         backfill_after=settings.deliver.backfill_after,
     )
 

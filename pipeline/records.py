@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from schemas import bulk_profiles
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.event import Skipped
 
 __all__ = [
@@ -82,8 +82,9 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
     unique_id: str = ""
 
 
-# Which endpoints can carry an item: any for a profile update, or the single call only.
-Kind: TypeAlias = Literal["profile", "single", "event"]
+# Which endpoints can carry an item: any for a profile update, or the single call only;
+# consent now, or when an earlier word of the customer shows.
+Kind: TypeAlias = Literal["profile", "single", "event", "consent", "late"]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
@@ -205,6 +206,10 @@ class Item:
         self.kind = "single"
         self.alone = True
 
+    def later(self) -> None:
+        """Consent that has to wait until an earlier word of the customer shows."""
+        self.kind = "late"
+
     def split(self, count: int) -> Item:
         """The first `count` events of a run as an item of their own; the rest stays."""
         ((ticket, _),) = self.parts
@@ -234,6 +239,8 @@ def _kind(command: Command) -> Kind:
             return "profile" if bulk_profiles.able(command) else "single"
         case CreateEvent():
             return "event"
+        case ChangeConsent():
+            return "consent"
 
 
 def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:

@@ -5,11 +5,20 @@ it into the body of a request, `pipeline.forward` decides when and in which comp
 goes.
 """
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["Command", "CreateEvent", "Identity", "UpsertProfile"]
+__all__ = [
+    "ChangeConsent",
+    "Channel",
+    "Command",
+    "CreateEvent",
+    "Identity",
+    "ListChange",
+    "Said",
+    "UpsertProfile",
+]
 
 # Attributes that are identifiers: a value stands in `identity`, only a None stands here.
 CLEARABLE: Final = {"email": "email", "phone_number": "phone"}
@@ -110,4 +119,32 @@ class CreateEvent(msgspec.Struct, gc=False):
     backfill: bool = False  # recorded without triggering flows: nobody gets a message
 
 
-Command: TypeAlias = UpsertProfile | CreateEvent
+Channel: TypeAlias = Literal["email", "sms"]
+ListChange: TypeAlias = Literal["add", "remove"]  # on the list, or off it
+
+
+class Said(msgspec.Struct, frozen=True, gc=False):
+    """What a customer said about one channel.
+
+    `at` is RFC 3339 in UTC, None when the consent does not carry a time of its own.
+    """
+
+    subscribed: bool
+    at: str | None = None
+
+
+class ChangeConsent(msgspec.Struct):
+    """Make true what one record says about a customer's consent and lists.
+
+    `said` is when the record said it (RFC 3339 in UTC), for what has no time of its own.
+    A channel stands here only if `identity` has its identifier: e-mail, or a valid phone.
+    `lists` goes by name, in the order of the record.
+    """
+
+    identity: Identity
+    said: str
+    channels: dict[Channel, Said]
+    lists: dict[str, ListChange]
+
+
+Command: TypeAlias = UpsertProfile | CreateEvent | ChangeConsent

@@ -7,9 +7,18 @@ from typing import Any, Final
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
-from schemas.commands import Identity, UpsertProfile
+from schemas.commands import Command, Identity, UpsertProfile
+from schemas.consent import (
+    LISTS,
+    SUBSCRIBE,
+    Consent,
+    ConsentState,
+    Lists,
+    instructions,
+)
 from schemas.event import Context, Field, Losses, Plan, Rejected, SkipReason
 from schemas.identity import identity, nobody
+from schemas.moment import moment
 from schemas.properties import NULL, PROFILE_LEVELS, fitting, value_of
 
 __all__ = [
@@ -34,27 +43,6 @@ class Address(msgspec.Struct, gc=False):
     region: Text = UNSET
     zip: Text = UNSET
     country: Text = UNSET
-
-
-class ConsentState(msgspec.Struct, gc=False):
-    """What a customer said about one channel, and when."""
-
-    status: str | None = None
-    at: str | None = None
-
-
-class Consent(msgspec.Struct, gc=False):
-    """Consent by channel."""
-
-    email: ConsentState | None = None
-    sms: ConsentState | None = None
-
-
-class Lists(msgspec.Struct, gc=False):
-    """Names of lists to be put on and taken off."""
-
-    add: list[str] | None = None
-    remove: list[str] | None = None
 
 
 class Customer(msgspec.Struct):
@@ -89,8 +77,6 @@ _LOCALE: Final = re.compile(
     r"([A-Za-z]{2,3})(?:[-_]([A-Za-z]{4}))?(?:[-_]([A-Za-z]{2}|[0-9]{3}))?(?:[.@].*)?"
 )
 _URL: Final = re.compile(r"https?://[^\s/?#]+(?:[/?#]\S*)?", re.IGNORECASE)
-# Instructions that stand between the custom fields (contract 4).
-_INSTRUCTIONS: Final = ("LIST_", "UCLIST_")
 
 
 def identify(customer: Customer, context: Context, losses: Losses) -> Identity | Rejected:
@@ -109,18 +95,31 @@ def identify(customer: Customer, context: Context, losses: Losses) -> Identity |
     return who or nobody("$.customer")
 
 
-def upsert(customer: Customer, context: Context) -> Plan | Rejected:
-    """Return the one update of the customer's profile."""
+def upsert(
+    customer: Customer, context: Context, occurred_at: str | None, timestamp_ms: int
+) -> Plan | Rejected:
+    """Return the one update of the customer's profile, and then of the consent.
+
+    The times are those of `Event.commands`.
+    """
     losses = Losses()
     who = identify(customer, context, losses)
     if isinstance(who, Rejected):
         return who
     properties, unset, instructed = _custom(customer.custom_fields or {}, losses)
     update = UpsertProfile(who, _attributes(customer, losses), properties, unset)
+    commands: list[Command] = [update]
     skipped: tuple[SkipReason, ...] = ()
-    if instructed or _consents(customer):
-        skipped = ("consent_off",)
-    return Plan([update], skipped, tuple(losses.degraded))
+    if instructed or _speaks(customer):
+        if context.consent:
+            said = moment(occurred_at, timestamp_ms, losses)
+            change = instructions(
+                who, instructed, customer.consent, customer.lists, said, losses
+            )
+            commands += [change] if change else []
+        else:
+            skipped = ("consent_off",)
+    return Plan(commands, skipped, tuple(losses.degraded))
 
 
 def _attributes(customer: Customer, losses: Losses) -> dict[str, Any]:
@@ -181,16 +180,16 @@ _REPAIRED: Final[tuple[tuple[Field, str, Callable[[str], str | None]], ...]] = (
 
 def _custom(
     fields: dict[str, Raw], losses: Losses
-) -> tuple[dict[str, Any], frozenset[str], bool]:
-    """Return properties to set, names to remove, and if an instruction stood there."""
+) -> tuple[dict[str, Any], frozenset[str], dict[str, Raw]]:
+    """Return properties to set, names to remove, and instructions that stood there."""
     properties: dict[str, Any] = {}
     unset = set()
-    instructed = False
+    instructed: dict[str, Raw] = {}
     for name, raw in fields.items():
         if not name:
             losses.lose("custom_fields")
-        elif name == "SubscribeProfile" or name.startswith(_INSTRUCTIONS):
-            instructed = True
+        elif name == SUBSCRIBE or name.startswith(LISTS):
+            instructed[name] = raw
         elif raw == NULL:
             unset.add(name)
         else:
@@ -203,7 +202,8 @@ def _custom(
     return properties, frozenset(unset), instructed
 
 
-def _consents(customer: Customer) -> bool:
+def _speaks(customer: Customer) -> bool:
+    """Whether the typed parts say anything about consent or lists."""
     consent, lists = customer.consent, customer.lists
     said = consent is not None and any(
         channel is not None and channel.status for channel in (consent.email, consent.sms)

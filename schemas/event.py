@@ -44,6 +44,7 @@ Field: TypeAlias = Literal[
     "address",
     "amount",
     "company",
+    "consent",
     "currency",
     "custom_fields",
     "discount",
@@ -51,6 +52,7 @@ Field: TypeAlias = Literal[
     "first_name",
     "image_url",
     "last_name",
+    "lists",
     "locale",
     "occurred_at",
     "phone",
@@ -104,6 +106,7 @@ class Context(msgspec.Struct, frozen=True):
     default_country: str | None = None  # ISO 3166-1 alpha-2; profile.default_country
     generate_events: bool = True  # klaviyo.generate_events
     backfill: bool = False  # history: no flow fires, no message goes to a customer
+    consent: bool = False  # consent.writes
     backfill_after: float | None = None  # s; an older event is history by itself
 
 

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw
 
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.phone import phone
 
 __all__ = [
@@ -200,6 +200,14 @@ def sent(command: Command) -> Content:
 
     Compared with what comes back to tell our own writes from other people's.
     """
+    if isinstance(command, ChangeConsent):
+        # The rest of a state is Klaviyo's; it is compared by the status alone.
+        return {
+            f"consent.{channel}": {
+                "status": "subscribed" if said.subscribed else "unsubscribed"
+            }
+            for channel, said in command.channels.items()
+        }
     who = command.identity
     # E-mail and phone are canonical already.
     given_names = {"email": who.email, "phone": who.phone}

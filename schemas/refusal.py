@@ -8,7 +8,13 @@ from typing import Final
 import msgspec
 from msgspec import Raw
 
-from schemas.commands import CLEARABLE, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    CLEARABLE,
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    UpsertProfile,
+)
 from schemas.event import Field
 
 __all__ = ["without"]
@@ -43,6 +49,8 @@ def without(command: Command, pointer: str) -> tuple[Command, Field] | None:
             return _profile_without(command, steps)
         case CreateEvent():
             return _event_without(command, steps)
+        case ChangeConsent():
+            return None  # its channels are left out where its jobs are composed
 
 
 def _profile_without(

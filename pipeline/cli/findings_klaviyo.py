@@ -1,12 +1,13 @@
 """What `check` says about Klaviyo: credential, revision really served, quota."""
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.findings import FAILED, REFUSED, Finding
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.klaviyo.client import Findings
+    from pipeline.klaviyo.client import Client, Findings
     from pipeline.settings import Settings
 
 __all__ = ["look_at_klaviyo"]
@@ -19,6 +20,9 @@ NEEDED: Final = {
     "events:read": "looking at what arrived",
     "metrics:read": "looking at what arrived",
 }
+# What consent.writes needs beside profiles:write.
+CONSENT: Final = ("lists:read", "lists:write", "profiles:read", "subscriptions:write")
+PROBE: Final = 15.0  # s for the looks at its scopes
 NEEDED_TO_RUN: Final = frozenset({"profiles:write", "events:write"})
 _LEFT: Final = {
     0: "served",
@@ -47,7 +51,10 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
             rows = _rows(found, settings)
             if found.standing == "ok":
                 rows += await _belongs(found, settings)
-                rows.append(_scopes(await client.readable()))
+                readable = await client.readable()
+                rows.append(_scopes(readable))
+                if settings.consent.writes:
+                    rows.append(await _consent(client, readable))
         if settings.uses_oauth:  # after the look, which may have refreshed the token
             rows += await _granted(settings)
     except PipelineError as error:
@@ -96,6 +103,26 @@ async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
     except PipelineError:
         pass  # Kafka is looked at by itself
     return []
+
+
+async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
+    """Say whether consent.writes can work: a run would halt for want of a scope."""
+    try:
+        async with asyncio.timeout(PROBE):
+            may |= await client.subscriptions.writable()
+    except TimeoutError:
+        return Finding("note", "consent", "no answer about its scopes")
+    missing = [scope for scope in CONSENT if may.get(scope) is False]
+    if not missing:
+        return Finding("ok", "consent", "may be written: " + ", ".join(CONSENT))
+    return Finding(
+        "FAULT",
+        "consent",
+        f"consent.writes is on, but the credential lacks {', '.join(missing)}",
+        "Make a key with these scopes (one of an app is changed at Klaviyo and in "
+        "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
+        REFUSED,
+    )
 
 
 async def _granted(settings: "Settings") -> list[Finding]:

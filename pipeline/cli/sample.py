@@ -13,11 +13,12 @@ from rich.text import Text
 
 from pipeline.app import planning
 from pipeline.cli.findings import Finding
+from pipeline.cli.sample_consent import requests
 from pipeline.errors import SettingsError
 from pipeline.records import Dead, Record, Skipped
 from pipeline.settings import Settings
 from schemas import klaviyo
-from schemas.commands import Command, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.event import Event, Plan
 from schemas.mapping import Mapped
 
@@ -49,8 +50,7 @@ def show(settings: Settings, file: Path, topic: str | None) -> bool:
         _pretty(value),
         _json(event) if isinstance(event, Event) else "none",
         "\n".join(map(_command, commands)) or "none",
-        "\n\n".join(_request(one, settings.klaviyo.api_revision) for one in commands)
-        or "none",
+        "\n\n".join(_request(one, settings) for one in commands) or "none",
     )
     print(_end(planned, read))  # noqa: T201  printing is its job
     return not isinstance(planned, Dead)
@@ -100,14 +100,20 @@ def _command(command: Command) -> str:
     return f"{type(command).__name__} {_json(command)}"
 
 
-def _request(command: Command, revision: str) -> str:
+def _request(command: Command, settings: Settings) -> str:
     """Return the single call; a backlog sends the same rows by bulk requests."""
-    served = max(revision, klaviyo.OLDEST_SPOKEN)
-    if isinstance(command, UpsertProfile):
-        path, body = "profile-import", klaviyo.profile_import(command, served)
-    else:
-        path, body = "events", klaviyo.event(command, served)
-    return f"POST /api/{path}\n{_pretty(body)}"
+    served = max(settings.klaviyo.api_revision, klaviyo.OLDEST_SPOKEN)
+    match command:
+        case UpsertProfile():
+            path, body = "profile-import", klaviyo.profile_import(command, served)
+            return f"POST /api/{path}\n{_pretty(body)}"
+        case CreateEvent():
+            return f"POST /api/events\n{_pretty(klaviyo.event(command, served))}"
+        case ChangeConsent():
+            return "\n\n".join(
+                f"{called}\n{_pretty(body)}"
+                for called, body in requests(command, settings, served)
+            )
 
 
 def _json(value: object) -> str:

@@ -29,7 +29,7 @@ from pipeline.klaviyo.client import Client
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Kind
 from schemas import klaviyo as wire
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 
 __all__ = ["DELAYS", "Audit"]
 
@@ -127,6 +127,8 @@ class Audit:
         return 1 + int(self._chance() * (2 * self._sample - 1))
 
     def _take(self, item: Item, command: Command) -> None:
+        if isinstance(command, ChangeConsent):
+            return  # a job takes minutes, and other people change consent as well
         kind, sent, operations = _sent(command, self._client.served)
         who = wire.identifiers(command.identity)
         if not any(map(held.askable, who.values())):
@@ -272,7 +274,9 @@ class Audit:
         self._log.warning(message, **fields)
 
 
-def _sent(command: Command, revision: str) -> tuple[Kind, bytes, tuple[str, str]]:
+def _sent(
+    command: UpsertProfile | CreateEvent, revision: str
+) -> tuple[Kind, bytes, tuple[str, str]]:
     """Kind, body as of a single call, and the operations: by itself, and in bulk."""
     match command:
         case UpsertProfile():

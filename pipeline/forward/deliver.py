@@ -19,7 +19,13 @@ from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Item, Outcome
 from schemas import bulk_events
 from schemas import klaviyo as wire
-from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    Identity,
+    UpsertProfile,
+)
 
 __all__ = ["Deliver"]
 
@@ -135,6 +141,8 @@ class Deliver:
             case CreateEvent():
                 body = wire.event(command, revision)
                 return await self._client.create_event(body, permit)
+            case ChangeConsent():
+                raise AssertionError("consent goes by pipeline.forward.consent")
 
     def _repair(self, command: Command, answer: Refused) -> Command | None:
         """The command without what was refused; None if that would be nothing."""

@@ -20,6 +20,7 @@ from pipeline.clock import Clock
 from pipeline.forward.audit import Audit
 from pipeline.forward.batch import Batcher, Route
 from pipeline.forward.checkpoint import Checkpoint
+from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
@@ -43,7 +44,7 @@ from pipeline.records import (
     Record,
     Ticket,
 )
-from schemas import bulk_events, bulk_profiles
+from schemas import bulk_events, bulk_profiles, subscriptions
 from schemas.event import Plan
 
 if TYPE_CHECKING:
@@ -73,6 +74,10 @@ ROUTES: Final = (
             bulk_events.SINCE,
         ),
     ),
+    (
+        Route("bulk_subscribe_profiles", "consent", subscriptions.LARGEST),
+        Route("bulk_subscribe_profiles", "late", subscriptions.LARGEST),
+    ),
 )
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
@@ -91,6 +96,7 @@ class Flow:
         deliver: Deliver,
         dead_letters: DeadLetters,
         imports: Imports | None,
+        consents: Consents | None,
         sent: "Sent | None",
         flood: Flood,
         audit: Audit,
@@ -103,6 +109,7 @@ class Flow:
         self._deliver = deliver
         self._dead_letters = dead_letters
         self._imports = imports
+        self._consents = consents
         self._sent = sent
         self._resuming: asyncio.Task[None] | None = None
         self._flood = flood
@@ -205,6 +212,8 @@ class Flow:
         outcomes: Sequence[Outcome | None]
         if route.jobs and self._imports:
             outcomes = await self._imports.send(group.items, permit, self._commit)
+        elif route.kind in ("consent", "late") and self._consents:
+            outcomes = await self._consents.send(group.items, permit)
         else:
             outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
         for item, outcome in zip(group.items, outcomes, strict=True):
@@ -254,6 +263,8 @@ class Flow:
 
         With each come the offsets above it that ended already.
         """
+        if self._consents is not None:
+            self._consents.moved()
         if self._imports is None:
             self.checkpoint.assign(partitions)
             return

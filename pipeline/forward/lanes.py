@@ -28,6 +28,8 @@ CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
     "profile": ("profile",),
     "single": ("profile", "single"),
     "event": ("event",),
+    "consent": ("consent",),
+    "late": ("late",),
 }
 
 

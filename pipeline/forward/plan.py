@@ -8,7 +8,7 @@ from pipeline.clock import SYSTEM, Clock
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.event import Context, Event, Plan, Rejected
 from schemas.mapping import NO_MAPPINGS, Mapped, Mappings
 
@@ -92,6 +92,7 @@ def _history(plan: Plan) -> Plan:
     Here and not in the event types, so that none can forget it.
     """
     kept: list[Command] = []
+    skipped = plan.skipped
     for command in plan.commands:
         match command:
             case CreateEvent():
@@ -99,5 +100,6 @@ def _history(plan: Plan) -> Plan:
                 kept.append(command)
             case UpsertProfile():
                 kept.append(command)
-            # whatever else there is subscribes, unsubscribes or moves between lists
-    return Plan(kept, plan.skipped, plan.degraded)
+            case ChangeConsent():
+                skipped = (*skipped, "consent_off")
+    return Plan(kept, skipped, plan.degraded)

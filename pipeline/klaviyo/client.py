@@ -19,6 +19,7 @@ from pipeline.klaviyo.limits import Limits, Permit
 from pipeline.klaviyo.retry import Fault
 from pipeline.klaviyo.revision import Stage
 from pipeline.klaviyo.session import Accepted, Attempt, Call, Refused, Session
+from pipeline.klaviyo.subscriptions import Subscriptions
 
 __all__ = ["Account", "Client", "Findings", "ImportJob", "Standing"]
 
@@ -154,6 +155,7 @@ class Client:
     def __init__(self, session: Session, limits: Limits) -> None:
         self._session = session
         self._limits = limits
+        self.subscriptions = Subscriptions(session)
 
     @property
     def served(self) -> str:
@@ -199,6 +201,12 @@ class Client:
                 permit,
             )
         )
+
+    @staticmethod
+    def id_of(written: Accepted) -> str:
+        """Return Klaviyo's id of the profile that `import_profile` wrote."""
+        resource: _Resource = _RESOURCE.decode(written.body)
+        return resource.data.id
 
     async def create_event(
         self, body: bytes, permit: Permit | None = None

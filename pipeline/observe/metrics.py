@@ -79,6 +79,12 @@ class Metrics:
             "Fields repaired or left out so that the rest could be delivered.",
             "field",
         )
+        self.consent_withheld = counter(
+            "consent_withheld_total",
+            "Subscriptions not asked for: newer when the person has unsubscribed since, "
+            "repeated when it was asked for in the last 30 minutes.",
+            "reason",
+        )
         self.end_to_end = histogram(
             "end_to_end_seconds",
             "From the record's Kafka timestamp to Klaviyo's acceptance.",

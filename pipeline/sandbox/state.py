@@ -62,6 +62,9 @@ class State:
         self.lists: dict[str, List] = {}
         self.imports: dict[str, Import] = {}
         self.deleted: list[str] = []  # ids of profiles erased for privacy
+        # By channel and identifier the last subscribe job: when, and to which list.
+        self.subscribed: dict[tuple[str, str], tuple[float, str | None]] = {}
+        self.repeats = 0  # subscribe jobs against the advice of one in 30 minutes
         self.losses: deque[Json] = deque(maxlen=_LOSSES_KEPT)
         self._due: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()

@@ -31,6 +31,7 @@ _MAX_OLD, _MAX_NEW = (
     100,
     1_000,
 )  # profiles in one subscribe job before and from 2024-07-15
+_ADVISED = 1_800  # s; "at most one subscribe job per profile per 30 minutes"
 _CHANNEL_NEEDS = {"email": "email", "sms": "phone_number", "whatsapp": "phone_number"}
 
 
@@ -128,6 +129,7 @@ def subscribe(state: State, call: Call) -> Answer:
         if call.revision >= "2024-07-15":
             problems += _consented(state, row, place, call.now, historical=historical)
     refuse(problems)
+    _note(state, rows, group, call.now)
     opt_in = state.lists[group].opt_in if group else state.settings.opt_in
     if opt_in == "single_opt_in" or historical:
         source = attributes.get("custom_source")
@@ -138,6 +140,22 @@ def subscribe(state: State, call: Call) -> Answer:
     else:
         state.lose("waiting_for_opt_in", rows=len(rows))
     return Answer(202)
+
+
+def _note(state: State, rows: list[Json], group: str | None, now: float) -> None:
+    """Count profiles that are subscribed again within 30 minutes, nothing changed."""
+    for row in rows:
+        for channel, _ in _channels(row["attributes"]):
+            key = _told(row, channel)
+            before = state.subscribed.get(key)
+            if before is not None and now - before[0] < _ADVISED and before[1] == group:
+                state.repeats += 1
+            state.subscribed[key] = (now, group)
+
+
+def _told(row: Json, channel: str) -> tuple[str, str]:
+    need = _CHANNEL_NEEDS.get(channel.partition(".")[0], "email")
+    return channel, str(row["attributes"].get(need) or row.get("id")).lower()
 
 
 def _subscribe(
@@ -204,6 +222,7 @@ def _unsubscribe(state: State, rows: list[Json], group: str | None) -> None:
             profile.consent.list_suppressions[group] = now
             continue
         for channel, _ in _channels(row["attributes"]):
+            state.subscribed.pop(_told(row, channel), None)
             profile.consent.unsubscribe(channel, now)
 
 

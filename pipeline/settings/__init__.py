@@ -11,6 +11,7 @@ from pipeline.settings.load import load
 from pipeline.settings.model import Described, Settings, describe
 from pipeline.settings.secrets import Secrets
 from pipeline.settings.sections import (
+    Consent,
     Deletes,
     Deliver,
     Events,
@@ -28,6 +29,7 @@ from pipeline.settings.sections import (
 )
 
 __all__ = [
+    "Consent",
     "Deletes",
     "Deliver",
     "Described",

@@ -22,6 +22,7 @@ from pipeline.errors import SettingsError
 from pipeline.settings.secrets import Secrets
 from pipeline.settings.sections import (
     Audit,
+    Consent,
     Deletes,
     Deliver,
     Events,
@@ -67,6 +68,7 @@ class Settings(BaseSettings):
     topics: Topics = Topics()
     events: Events = Events()
     profile: Profile = Profile()
+    consent: Consent = Consent()
     deliver: Deliver = Deliver()
     deletes: Deletes = Deletes()
     audit: Audit = Audit()

@@ -41,6 +41,7 @@ from pipeline.settings.values import (
 __all__ = [
     "DEFAULT_REVISION",
     "Audit",
+    "Consent",
     "Deletes",
     "Deliver",
     "Events",
@@ -416,6 +417,25 @@ class Profile(Section):
                 "must be a two-letter ISO 3166 country code, such as US or GB"
             )
         return value
+
+
+class Consent(Section):
+    """Who may be written to, and the lists they are on."""
+
+    writes: bool = Field(
+        default=False,
+        description="Whether consent, `SubscribeProfile`, `LIST_*`, `UCLIST_*` and "
+        "`lists` reach Klaviyo; false leaves them undone, counted as `consent_off`.",
+    )
+    list: str = Field(
+        default="",
+        description="Name of the list to subscribe to when the record names none; "
+        "blank is none.",
+    )
+    create_lists: bool = Field(
+        default=False,
+        description="Whether a named list that does not exist is created.",
+    )
 
 
 class Deliver(Section):

@@ -33,7 +33,7 @@ class CustomerUpdated(Event, tag="customer.updated"):
     def commands(
         self,
         context: Context,
-        timestamp_ms: int,  # noqa: ARG002  a profile has no time
+        timestamp_ms: int,
     ) -> Plan | Skipped | Rejected:
         """Make the named fields of the profile true."""
-        return upsert(self.customer, context)
+        return upsert(self.customer, context, self.occurred_at, timestamp_ms)

@@ -17,7 +17,7 @@ from pipeline.sandbox.structure import derive
 from pipeline.sandbox.structure.load import REVISIONS, operations, validator
 from schemas import bulk_events
 from schemas import klaviyo as wire
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.envelope import decode
 from schemas.event import Context, Event, Plan
 from schemas.registry import EVENT_TYPES
@@ -103,6 +103,8 @@ def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
             body = bulk_events.body([entry])
         case CreateEvent():
             operation, body = "POST /api/events", wire.event(command, revision)
+        case ChangeConsent():
+            raise AssertionError("only with consent.writes")
     structure = validator(revision, operation)
     assert structure is not None, f"{operation} takes no body at {revision}"
     return [str(error) for error in structure.iter_errors(orjson.loads(body))]

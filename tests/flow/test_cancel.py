@@ -165,6 +165,7 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         client=world,
         deliver=Deliver(world, metrics, "dead_letter"),
         imports=None,
+        consents=None,
         sent=None,
         dead_letters=DeadLetters(world, "dead", "test", health, metrics),
         flood=Flood(100, health),

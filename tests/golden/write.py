@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from schemas import klaviyo
-from schemas.commands import Command, CreateEvent, UpsertProfile
+from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
 from schemas.envelope import decode
 from schemas.event import Context, Event, Plan
 from schemas.registry import EVENT_TYPES, EventType
@@ -30,6 +30,8 @@ def body(command: Command, revision: str) -> msgspec.Raw:
             return msgspec.Raw(klaviyo.profile_import(command, revision))
         case CreateEvent():
             return msgspec.Raw(klaviyo.event(command, revision))
+        case ChangeConsent():
+            raise AssertionError("only with consent.writes")
 
 
 def golden(example: bytes) -> bytes:

@@ -11,7 +11,7 @@ from pipeline.cli.findings import Finding, exit_code
 from pipeline.cli.findings_klaviyo import _clock, _rows, look_at_klaviyo
 from pipeline.klaviyo.client import Findings, Standing
 from pipeline.sandbox import Sandbox
-from pipeline.settings import Deliver, Klaviyo, Settings, Throttle
+from pipeline.settings import Consent, Deliver, Klaviyo, Settings, Throttle
 
 KEY = "pk_planted0000000000000000000000001"
 
@@ -195,3 +195,32 @@ def test_a_revision_near_its_end_is_a_note_that_says_how_near(
     assert revision.grade == "note"
     assert f"less than {said} more, until 2027-04-15" in revision.found
     assert "newer" in revision.do
+
+
+@pytest.mark.parametrize(
+    ("scope", "named"),
+    [
+        ("", []),
+        ("subscriptions:write", ["subscriptions:write"]),
+        ("lists:write", ["lists:write", "subscriptions:write"]),
+        ("lists:read", ["lists:read"]),
+        ("profiles:read", ["profiles:read"]),
+    ],
+)
+async def test_scopes_of_consent_are_missed_only_with_it(
+    scope: str, named: list[str]
+) -> None:
+    """A subscription needs lists:write as well, so both are named then."""
+    async with Sandbox(limits=False) as sandbox:
+        missing = [scope] if scope else []
+        sandbox.settings = sandbox.settings.changed({"missing_scopes": missing})
+        off = settings(sandbox.url)
+        assert "consent" not in graded(await look_at_klaviyo(off))
+        writes = off.model_copy(update={"consent": Consent(writes=True)})
+        findings = await look_at_klaviyo(writes)
+        assert sandbox.state.profiles.version == 0, "nobody is changed by looking"
+    consent = findings[-1]
+    assert consent.what == "consent"
+    assert consent.grade == ("FAULT" if named else "ok")
+    assert exit_code(findings) == (3 if named else 0)
+    assert not named or f"lacks {', '.join(named)}" in consent.found

@@ -122,3 +122,39 @@ def test_a_broken_entry_point_is_said(config: Path, point: str, said: str) -> No
     assert ended.returncode == 2
     assert said in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_consent_and_lists_are_shown_as_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("PIPELINE_CONFIG", raising=False)
+    file = tmp_path / "pipeline.toml"
+    settings = '[klaviyo]\napi_revision = "2026-07-15"\n[consent]\nwrites = true\n'
+    file.write_text(settings + 'list = "News"\n', "utf-8")
+    said = {
+        "type": "customer.updated",
+        "occurred_at": "2026-11-01T10:00:00Z",
+        "customer": {
+            "id": "C-1",
+            "email": "ada@shop.dev",
+            "phone": "+12025550123",
+            "consent": {
+                "email": {"status": "subscribed", "at": "2026-10-01T00:00:00Z"},
+                "sms": {"status": "unsubscribed"},
+            },
+            "lists": {"add": ["VIP", "Beta"], "remove": ["Trial"]},
+        },
+    }
+    assert run(file, said) == 0
+    out = capsys.readouterr().out
+    assert [
+        line.split("│")[-2].strip() for line in out.splitlines() if "/api/" in line
+    ] == [
+        "POST /api/profile-import",
+        "POST /api/profile-subscription-bulk-delete-jobs",
+        "DELETE /api/lists/ID_OF_Trial/relationships/profiles",
+        "POST /api/profile-subscription-bulk-create-jobs",
+        "POST /api/lists/ID_OF_Beta/relationships/profiles",
+    ]
+    assert '"consented_at": "2026-10-01T00:00:00Z"' in out
+    assert '"id": "ID_OF_VIP"' in out

@@ -1,0 +1,1 @@
+"""Consent and lists against the sandbox, which is the second witness, in virtual time."""

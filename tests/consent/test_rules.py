@@ -1,0 +1,232 @@
+"""Who is subscribed, who is not, and who is left alone."""
+
+import asyncio
+
+import pytest
+
+from tests.consent.world import (
+    ADA,
+    IMPORT,
+    REVISIONS,
+    SUBSCRIBE,
+    UNSUBSCRIBE,
+    World,
+    at,
+)
+from tests.virtual_time import virtual
+
+each = pytest.mark.parametrize("revision", REVISIONS)
+YES = {"email": {"status": "subscribed"}}
+NO = {"email": {"status": "unsubscribed"}}
+
+
+@each
+@virtual
+async def test_both_channels_are_subscribed_after_the_profile(revision: str) -> None:
+    async with World(revision) as world:
+        sms = {"status": "subscribed"}
+        await world.heard(**ADA, consent={**YES, "sms": sms}, first_name="Ada")
+        assert world.status() == world.status("sms") == "SUBSCRIBED"
+        assert world.writes() == [IMPORT, SUBSCRIBE]
+        (job,) = world.bodies(SUBSCRIBE)
+        assert "historical_import" not in job["attributes"]
+        assert job["attributes"]["custom_source"] == "the shop"
+        assert "relationships" not in job
+
+
+@each
+@virtual
+async def test_consent_with_its_own_time_is_imported_as_history(revision: str) -> None:
+    """No double opt-in holds it back."""
+    async with World(revision, opt_in="double_opt_in") as world:
+        own = {"email": {"status": "subscribed", "at": "2026-10-01T00:00:00+02:00"}}
+        await world.heard(**ADA, consent=own)
+        assert world.status() == "SUBSCRIBED"
+        (job,) = world.bodies(SUBSCRIBE)
+        assert job["attributes"]["historical_import"] is True
+        said = job["attributes"]["profiles"]["data"][0]["attributes"]["subscriptions"]
+        assert said["email"]["marketing"]["consented_at"] == "2026-09-30T22:00:00Z"
+
+
+@each
+@virtual
+async def test_channels_with_and_without_a_time_go_in_jobs_of_their_own(
+    revision: str,
+) -> None:
+    async with World(revision) as world:
+        own = {"status": "subscribed", "at": at(-86_400)}
+        both = {"email": own, "sms": {"status": "subscribed"}}
+        await world.heard(**ADA, consent=both)
+        assert world.status() == world.status("sms") == "SUBSCRIBED"
+        assert world.count(SUBSCRIBE) == 2
+        assert world.sandbox.ledger.violation_count == 0
+
+
+@each
+@virtual
+async def test_a_time_to_come_is_none(revision: str) -> None:
+    async with World(revision) as world:
+        ahead = {"email": {"status": "subscribed", "at": at(86_400)}}
+        await world.heard(**ADA, consent=ahead)
+        assert world.status() == "SUBSCRIBED"
+        (job,) = world.bodies(SUBSCRIBE)
+        assert "historical_import" not in job["attributes"]
+
+
+@each
+@virtual
+async def test_nothing_is_written_without_consent_writes(revision: str) -> None:
+    async with World(revision, writes=False) as world:
+        world.group("VIP")
+        fields = {"SubscribeProfile": True, "LIST_VIP": 1, "UCLIST_VIP": 0, "tier": "x"}
+        await world.heard(
+            **ADA, consent=YES, lists={"add": ["VIP"]}, custom_fields=fields
+        )
+        assert world.writes() == [IMPORT]
+        assert world.number("skipped_total", reason="consent_off") == 1
+
+
+@each
+@virtual
+async def test_backfill_sends_no_consent(revision: str) -> None:
+    async with World(revision, backfill=True) as world:
+        world.group("VIP")
+        await world.heard(**ADA, consent=YES, lists={"add": ["VIP"]})
+        assert world.writes() == [IMPORT]
+        assert world.number("skipped_total", reason="consent_off") == 1
+
+
+@each
+@virtual
+async def test_who_unsubscribed_at_klaviyo_since_stays_so(revision: str) -> None:
+    """Whether the consent has a time of its own, or the record's."""
+    async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev")
+        world.consent().unsubscribe("email.marketing", world.clock.now())
+        said = at(-60)
+        await world.heard(said, **ADA, consent=YES)
+        own = {"email": {"status": "subscribed", "at": said}}
+        await world.heard(**ADA, consent=own)
+        assert world.status() == "UNSUBSCRIBED"
+        assert world.count(SUBSCRIBE) == 0
+        assert world.number("consent_withheld_total", reason="newer") == 2
+
+
+@each
+@pytest.mark.parametrize(
+    "reason", ["USER_SUPPRESSED", "SPAM_COMPLAINT", "UNSUBSCRIBE", "HARD_BOUNCE"]
+)
+@virtual
+async def test_who_was_suppressed_since_stays_so(revision: str, reason: str) -> None:
+    async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev")
+        world.consent().suppressions[reason] = world.clock.now()
+        await world.heard(at(-60), **ADA, consent=YES)
+        assert reason in world.consent().suppressions
+        assert world.count(SUBSCRIBE) == 0
+        assert world.number("consent_withheld_total", reason="newer") == 1
+
+
+@each
+@virtual
+async def test_a_newer_consent_subscribes_again(revision: str) -> None:
+    async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev")
+        world.consent().unsubscribe("email.marketing", world.clock.now() - 3600)
+        await world.heard(at(-60), **ADA, consent=YES)
+        assert world.status() == "SUBSCRIBED"
+        assert world.consent().suppressions == {}
+
+
+@each
+@virtual
+async def test_the_owner_of_the_address_decides(revision: str) -> None:
+    """The customer's profile has another address; its owner has unsubscribed."""
+    async with World(revision) as world:
+        await world.heard(id="C-2", email="eve@shop.dev")
+        world.consent("eve@shop.dev").unsubscribe("email.marketing", world.clock.now())
+        await world.heard(at(-60), id="C-1", email="eve@shop.dev", consent=YES)
+        assert world.status(email="eve@shop.dev") == "UNSUBSCRIBED"
+        assert world.count(SUBSCRIBE) == 0
+
+
+@each
+@virtual
+async def test_unsubscribing_goes_whatever_its_time(revision: str) -> None:
+    async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev", phone=ADA["phone"])
+        for channel in ("email.marketing", "sms.marketing"):
+            world.consent().subscribe(channel, world.clock.now())
+        no = {"status": "unsubscribed"}
+        await world.heard(at(-86_400), **ADA, consent={"email": no, "sms": no})
+        assert world.status() == world.status("sms") == "UNSUBSCRIBED"
+        assert world.count(UNSUBSCRIBE) == 1
+
+
+@each
+@virtual
+async def test_who_is_subscribed_is_not_asked_again(revision: str) -> None:
+    async with World(revision) as world:
+        await world.heard(**ADA, consent=YES)
+        await world.heard(**ADA, consent=YES)
+        assert world.count(SUBSCRIBE) == 1
+        await world.heard(**ADA, consent=NO)
+        await world.heard(**ADA, consent=NO)
+        assert world.count(UNSUBSCRIBE) == 1
+
+
+@each
+@virtual
+async def test_one_subscribe_job_in_30_minutes(revision: str) -> None:
+    """With double opt-in the profile does not show it: each job would be a message."""
+    async with World(revision, opt_in="double_opt_in") as world:
+        await world.heard(**ADA, consent=YES)
+        for _ in range(3):
+            await world.settled()
+            await world.heard(**ADA, consent=YES)
+        assert world.count(SUBSCRIBE) == 1
+        assert world.number("consent_withheld_total", reason="repeated") == 3
+        await asyncio.sleep(1800)
+        await world.heard(**ADA, consent=YES)
+        assert world.count(SUBSCRIBE) == 2
+
+
+@each
+@virtual
+async def test_the_same_over_a_crash(revision: str) -> None:
+    async with World(revision, opt_in="double_opt_in") as world:
+        await world.heard(**ADA, consent=YES)
+        await world.restart()
+        await world.heard(**ADA, consent=YES)
+        assert world.count(SUBSCRIBE) == 1
+
+
+@each
+@virtual
+async def test_a_change_of_state_may_come_at_once(revision: str) -> None:
+    async with World(revision) as world:
+        for word in (YES, NO, YES, NO, YES):
+            await world.heard(**ADA, consent=word)
+        assert world.status() == "SUBSCRIBED"
+        assert (world.count(SUBSCRIBE), world.count(UNSUBSCRIBE)) == (3, 2)
+
+
+@each
+@virtual
+async def test_sms_needs_a_valid_phone(revision: str) -> None:
+    async with World(revision) as world:
+        sms = {"sms": {"status": "subscribed"}}
+        await world.heard(id="C-1", email="ada@shop.dev", phone="123", consent=sms)
+        assert world.writes() == [IMPORT]
+        assert world.lost("consent") == 1
+
+
+@each
+@virtual
+async def test_nothing_of_a_refused_profile_is_sent(revision: str) -> None:
+    """Its consent would make a profile of its own."""
+    async with World(revision) as world:
+        world.sandbox.settings = world.sandbox.settings.changed({"max_profile": 100})
+        await world.heard(**ADA, consent=YES, custom_fields={"a": "x" * 200})
+        assert len(world.letters) == 1
+        assert world.count(SUBSCRIBE) == 0
