@@ -22,7 +22,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
 import uvloop
@@ -65,6 +65,7 @@ from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Refused, Session
 from pipeline.klaviyo.share import Share
 from pipeline.klaviyo.tokens import Vault
+from pipeline.klaviyo.trust import trust
 from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
@@ -76,6 +77,9 @@ from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
 from schemas.klaviyo import BACKFILL_SINCE
+
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
+    from pipeline.observe.tracing import Tracing
 
 __all__ = [
     "App",
@@ -111,6 +115,7 @@ class App:
         self._only = only
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
+        self.tracing = _tracing(settings)
         self.page: ConnectPage | None = None
         self._states: tuple[State, ...] = ()
         if settings.uses_oauth:
@@ -152,6 +157,8 @@ class App:
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
+            if self.tracing is not None:
+                stack.push_async_callback(self.tracing.close)
             for state in self._states:
                 stack.push_async_callback(state.close)
             if self.page is not None:
@@ -178,7 +185,9 @@ class App:
         producer = Producer(settings=settings.kafka)
         await producer.start()
         stack.push_async_callback(producer.stop)
-        client = await stack.enter_async_context(connect(settings, health, metrics))
+        client = await stack.enter_async_context(
+            connect(settings, health, metrics, tracing=self.tracing)
+        )
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
         await same_account(settings, await client.accounts())
@@ -216,6 +225,7 @@ class App:
             Imports(client, Jobs(client, SYSTEM), ledger, health),
             sent=sent,
             asked=asked,
+            tracing=self.tracing,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -268,13 +278,13 @@ class App:
     ) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
-            connect(settings, health, metrics, reverse=True)
+            connect(settings, health, metrics, reverse=True, tracing=self.tracing)
         )
         if alone:  # else the forward direction looks: one call a second is allowed
             await same_account(settings, await client.accounts())
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
-            follower=Follower(settings.kafka, settings.topics.state),
+            follower=Follower(settings.kafka, settings.topics.state, f"{settings.slug}/"),
             view=View(settings.reverse.folder),
             profiles=settings.topics.profiles,
             state=settings.topics.state,
@@ -313,6 +323,7 @@ async def connect(
     wrapped: Callable[[Session], Session] | None = None,
     *,
     reverse: bool = False,
+    tracing: "Tracing | None" = None,
     spare: bool = False,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
@@ -349,6 +360,8 @@ async def connect(
             metrics=metrics,
             clock=SYSTEM,
             chance=chance,
+            trust=trust(settings.klaviyo.ssl_cafile),
+            tracing=tracing,
         )
         async with session:
             yield Client(wrapped(session) if wrapped else session, limits)
@@ -470,7 +483,12 @@ def _oauth(settings: Settings) -> OAuth:
         scopes=klaviyo.scopes,
     )
     return OAuth(
-        registered, klaviyo.api_url, _agent(settings), klaviyo.api_revision, SYSTEM
+        registered,
+        klaviyo.api_url,
+        _agent(settings),
+        klaviyo.api_revision,
+        SYSTEM,
+        trust(klaviyo.ssl_cafile),
     )
 
 
@@ -511,6 +529,7 @@ def forward(
     imports: Imports | None = None,
     sent: Sent | None = None,
     asked: Asked | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
@@ -546,7 +565,21 @@ def forward(
         health=health,
         metrics=metrics,
         clock=SYSTEM,
+        tracing=tracing,
     )
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    if not settings.tracing.enabled:
+        return None
+    try:
+        from pipeline.observe.tracing import Tracing  # noqa: PLC0415  an extra, and off
+    except ImportError:
+        raise SettingsError(
+            "tracing.enabled is true, but the libraries for it are not installed: "
+            "pip install 'klaviyo-pipeline[tracing]', or leave the setting false."
+        ) from None
+    return Tracing()
 
 
 def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
