@@ -14,7 +14,6 @@ the attempt's 30 s; and they see a ClientRequest, which knows no operation.
 """
 
 import asyncio
-from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
@@ -25,6 +24,7 @@ from pipeline.clock import Clock
 from pipeline.klaviyo.absence import Absence
 from pipeline.klaviyo.auth import Credential
 from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.connections import Connections
 from pipeline.klaviyo.halts import Halts
 from pipeline.klaviyo.headers import unix
 from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
@@ -122,7 +122,7 @@ class Session:
     ) -> None:
         """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off.
 
-        At most `connections` are in use at a time for each operation.
+        At most `connections` are in use at a time.
         """
         self.revision = revision
         self.api_url = api_url
@@ -133,10 +133,7 @@ class Session:
         self._health = health
         self._credential = credential
         self._wire = Wire(api_url, agent, revision, trust)
-        # By operation: an endpoint that is slow or away leaves the others theirs.
-        self._connections: defaultdict[str, asyncio.Semaphore] = defaultdict(
-            lambda: asyncio.Semaphore(connections)
-        )
+        self._connections = Connections(connections)
         self._halts = Halts(health, credential, clock)
         self._absence = Absence(health, clock)
         self._waited: dict[str, float] = {}
@@ -303,8 +300,7 @@ class Session:
             if permit is None:
                 permit = await self.acquire(call.operation)
             with permit:  # cancelled in flight: the slot is freed a window later
-                connections = self._connections[call.operation]
-                await self._connect(connections, permit)
+                await self._connect(call.operation, permit)
                 try:
                     if halting and self._halts.halted:
                         permit.unused()
@@ -314,11 +310,11 @@ class Session:
                         continue
                     return await self._measure(call, permit)
                 finally:
-                    connections.release()
+                    self._connections.release(call.operation)
 
-    async def _connect(self, connections: asyncio.Semaphore, permit: Permit) -> None:
+    async def _connect(self, operation: str, permit: Permit) -> None:
         try:
-            await connections.acquire()
+            await self._connections.acquire(operation)
         except BaseException:
             permit.unused()
             raise

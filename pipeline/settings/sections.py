@@ -243,7 +243,7 @@ class Throttle(Section):
         default=None, description="Seconds that `throttle.limit_reverse` counts over."
     )
     concurrent_connections: Count = Field(
-        default=10, description="Connections to each of Klaviyo's endpoints."
+        default=10, description="Connections to Klaviyo."
     )
     quota_share: Annotated[float, BeforeValidator(not_bool)] = Field(
         default=1.0,

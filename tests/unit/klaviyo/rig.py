@@ -72,7 +72,7 @@ class Rig:
         key: Callable[[], str] = lambda: "pk_right",
         revision: str = "2026-07-15",
         strict: bool = False,
-        connections: int = 10,
+        connections: int = 11,
     ) -> None:
         self.script = list(script)
         self.always: Callable[[Seen], Reply] = lambda _: Reply()

@@ -54,7 +54,7 @@ async def world(**settings: Any) -> AsyncIterator[World]:
             credential=ApiKey(lambda: "pk_test"),
             revision=Revision("2026-07-15", strict=True, metrics=metrics, clock=clock),
             limits=limits,
-            connections=10,
+            connections=11,
             health=Health(metrics, clock),
             metrics=metrics,
             clock=clock,
