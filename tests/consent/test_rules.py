@@ -143,6 +143,7 @@ async def test_a_newer_consent_subscribes_again(revision: str) -> None:
 async def test_the_owner_of_the_address_decides(revision: str) -> None:
     """The customer's profile has another address; its owner has unsubscribed."""
     async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev")
         await world.heard(id="C-2", email="eve@shop.dev")
         world.consent("eve@shop.dev").unsubscribe("email.marketing", world.clock.now())
         await world.heard(at(-60), id="C-1", email="eve@shop.dev", consent=YES)
@@ -173,6 +174,32 @@ async def test_who_is_subscribed_is_not_asked_again(revision: str) -> None:
         await world.heard(**ADA, consent=NO)
         await world.heard(**ADA, consent=NO)
         assert world.count(UNSUBSCRIBE) == 1
+
+
+@each
+@virtual
+async def test_nor_after_half_an_hour(revision: str) -> None:
+    async with World(revision) as world:
+        await world.heard(**ADA, consent=YES)
+        await asyncio.sleep(3600)
+        await world.heard(**ADA, consent=YES)
+        assert world.count(SUBSCRIBE) == 1
+
+
+@virtual
+async def test_an_old_revision_takes_fewer_and_no_history() -> None:
+    old = {"today": "2024-08-01", "opt_in": "double_opt_in"}
+    async with World("2024-06-15", **old) as world:
+        said = {"email": {"status": "subscribed", "at": "2024-05-01T00:00:00Z"}}
+        for number in range(250):
+            world.say(id=f"C-{number}", email=f"c{number}@shop.dev", consent=said)
+        await world.settled()
+        rows = [
+            len(job["attributes"]["profiles"]["data"]) for job in world.bodies(SUBSCRIBE)
+        ]
+        assert sum(rows) == 250
+        assert max(rows) <= 100
+        assert not world.letters
 
 
 @each
