@@ -5,6 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 WORKERS ?= 4
+MINUTES ?= 20
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
   --no-emit-index-url --no-header
 
@@ -33,6 +34,14 @@ test: install ## all tests, those on real Kafka included where one can be starte
 bench: install ## figures of speed beside yard-sticks; BENCH="path encode" measures only these
 	$(BIN)/python -m tests.bench $(BENCH)
 
+.PHONY: faults
+faults: install ## 44 faults and what must hold all the same; FAULTS="4 broker-killed" plays only these
+	$(BIN)/python -m tests.faults $(FAULTS)
+
+.PHONY: soak
+soak: install ## both directions under random faults for MINUTES=20, then the ledger
+	$(BIN)/python -m tests.soak --minutes $(MINUTES) $(if $(SEED),--seed $(SEED))
+
 .PHONY: check
 check: install ## what CI asks beside the tests: style, types, imports, dead code
 	$(BIN)/ruff check .
@@ -41,6 +50,10 @@ check: install ## what CI asks beside the tests: style, types, imports, dead cod
 	$(BIN)/lint-imports
 	$(BIN)/vulture
 	$(BIN)/python -m pytest -q tests/unit/test_readme.py
+
+.PHONY: audit
+audit: ## known vulnerabilities of the locked packages, where a service can be asked
+	.ci/audit
 
 .PHONY: format
 format: install ## put the code in form
@@ -56,6 +69,7 @@ lock: ## renew requirements.lock from pyproject.toml (needs uv)
 	$(LOCK) --all-extras --group dev pyproject.toml -o requirements.lock
 	$(LOCK) -c requirements.lock --group build -o k8s/image/build.lock
 	$(LOCK) -c requirements.lock pyproject.toml -o k8s/image/run.lock
+	$(LOCK) -c requirements.lock --extra registry --extra tracing pyproject.toml -o k8s/image/extras.lock
 	$(LOCK) -c requirements.lock --extra demo pyproject.toml -o k8s/image/sandbox.lock
 
 .PHONY: clean

@@ -22,13 +22,13 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from importlib.metadata import version
-from typing import Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
 import uvloop
 
 from pipeline.clock import SYSTEM
-from pipeline.errors import SettingsError
+from pipeline.errors import PipelineError, SettingsError
 from pipeline.forward.asked import Asked
 from pipeline.forward.audit import Audit
 from pipeline.forward.consent import Consents
@@ -50,8 +50,10 @@ from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.kafka.transactions import Transactions
 from pipeline.klaviyo.access import Access
+from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
-from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.client import Account, Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
@@ -60,9 +62,10 @@ from pipeline.klaviyo.lists import Lists
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
+from pipeline.klaviyo.session import Refused, Session
 from pipeline.klaviyo.share import Share
 from pipeline.klaviyo.tokens import Vault
+from pipeline.klaviyo.trust import trust
 from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
@@ -75,6 +78,9 @@ from pipeline.settings import Settings
 from schemas import event as schema
 from schemas.klaviyo import BACKFILL_SINCE
 
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
+    from pipeline.observe.tracing import Tracing
+
 __all__ = [
     "App",
     "account",
@@ -84,6 +90,7 @@ __all__ = [
     "planning",
     "require_history",
     "run",
+    "same_account",
     "stop_on_signal",
     "telling",
 ]
@@ -108,11 +115,12 @@ class App:
         self._only = only
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
+        self.tracing = _tracing(settings)
         self.page: ConnectPage | None = None
-        self._state: State | None = None
+        self._states: tuple[State, ...] = ()
         if settings.uses_oauth:
-            self._state = _state(settings)
-            account = _account(settings, self._state)
+            self._states = state, belongs = _state(settings), _belongs(settings)
+            account = _account(settings, state, belongs)
             self.page = ConnectPage(account, self.health, SYSTEM)
         self.probes = Probes(
             settings.http,
@@ -149,8 +157,11 @@ class App:
         async with AsyncExitStack() as stack:
             await self.probes.start()
             stack.push_async_callback(self.probes.stop)
-            if self.page is not None and self._state is not None:
-                stack.push_async_callback(self._state.close)
+            if self.tracing is not None:
+                stack.push_async_callback(self.tracing.close)
+            for state in self._states:
+                stack.push_async_callback(state.close)
+            if self.page is not None:
                 self.page.announce()
             if settings.topics.create:
                 await self._create_topics()
@@ -174,10 +185,12 @@ class App:
         producer = Producer(settings=settings.kafka)
         await producer.start()
         stack.push_async_callback(producer.stop)
-        client = await stack.enter_async_context(connect(settings, health, metrics))
+        client = await stack.enter_async_context(
+            connect(settings, health, metrics, tracing=self.tracing)
+        )
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
-        await client.accounts()
+        await same_account(settings, await client.accounts())
         require_history(context(settings), client.served)
         sent = telling(settings, producer, client, health)
         ledger = Ledger(
@@ -212,6 +225,7 @@ class App:
             Imports(client, Jobs(client, SYSTEM), ledger, health),
             sent=sent,
             asked=asked,
+            tracing=self.tracing,
         )
         share = Share(settings.throttle.quota_share, client.set_share)
 
@@ -245,7 +259,7 @@ class App:
         leader = Leader(
             settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
         )
-        flow = await self._back(stack, leader)
+        flow = await self._back(stack, leader, alone=self._only == "reverse")
         return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:
@@ -259,14 +273,18 @@ class App:
             leader = Leader(self.settings.kafka, "", self.settings.topics.state)
             return await (await self._back(stack, leader)).sync(who)
 
-    async def _back(self, stack: AsyncExitStack, turn: reverse.Turn) -> reverse.Flow:
+    async def _back(
+        self, stack: AsyncExitStack, turn: reverse.Turn, *, alone: bool = True
+    ) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
-            connect(settings, health, metrics, reverse=True)
+            connect(settings, health, metrics, reverse=True, tracing=self.tracing)
         )
+        if alone:  # else the forward direction looks: one call a second is allowed
+            await same_account(settings, await client.accounts())
         publisher = Publisher(
             transactions=Transactions(settings.kafka, f"{settings.kafka.group}-reverse"),
-            follower=Follower(settings.kafka, settings.topics.state),
+            follower=Follower(settings.kafka, settings.topics.state, f"{settings.slug}/"),
             view=View(settings.reverse.folder),
             profiles=settings.topics.profiles,
             state=settings.topics.state,
@@ -305,6 +323,7 @@ async def connect(
     wrapped: Callable[[Session], Session] | None = None,
     *,
     reverse: bool = False,
+    tracing: "Tracing | None" = None,
     spare: bool = False,
 ) -> AsyncIterator[Client]:
     """Open the way to Klaviyo that the settings describe; leaving the block closes it.
@@ -341,6 +360,8 @@ async def connect(
             metrics=metrics,
             clock=SYSTEM,
             chance=chance,
+            trust=trust(settings.klaviyo.ssl_cafile),
+            tracing=tracing,
         )
         async with session:
             yield Client(wrapped(session) if wrapped else session, limits)
@@ -354,16 +375,17 @@ async def account(settings: Settings) -> AsyncIterator[Connect]:
     `KafkaUnreachable`.
     """
     settings.require_oauth()
-    state = _state(settings)
+    state, belongs = _state(settings), _belongs(settings)
     try:
         if settings.topics.create:
             with suppress(TopicRefused):  # said when something is written
                 await Admin(settings.kafka).create_missing(
                     settings.topics.state, compact=True
                 )
-        yield _account(settings, state)
+        yield _account(settings, state, belongs)
     finally:
         await state.close()
+        await belongs.close()
 
 
 @asynccontextmanager
@@ -372,7 +394,9 @@ async def _credential(
 ) -> AsyncIterator[Credential]:
     """What we log in with: the private key, or the tokens of the account connected."""
     if not settings.uses_oauth:
-        yield ApiKey(settings.api_key().current_api_key)
+        yield ApiKey(
+            settings.api_key().current_api_key, partial(_wrong, settings, health)
+        )
         return
     state = _state(settings)
     try:
@@ -389,8 +413,56 @@ async def _credential(
         await state.close()
 
 
-def _account(settings: Settings, state: State) -> Connect:
-    return Connect(_oauth(settings), _vault(settings, state))
+async def _wrong(settings: Settings, health: Health) -> str:
+    """Say why the key in force may not be used: blank, or whose it is."""
+    chance = random.Random().random  # noqa: S311  jitter, not a secret
+    failures = 0
+    while True:
+        metrics = Metrics()
+        try:
+            async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
+                found = await client.probe()
+            await same_account(settings, found.account)
+            why = found.message if found.standing == "unreachable" else ""
+        except AnotherAccount as error:
+            return str(error)
+        except PipelineError as error:
+            why = str(error)
+        if not why:
+            health.back("klaviyo_account")
+            return ""  # if the key is refused, the call itself says so
+        failures += 1
+        health.away("klaviyo_account", f"it is not known whose the new key is: {why}")
+        await asyncio.sleep(backoff(failures, chance()))
+
+
+async def same_account(
+    settings: Settings,
+    found: Account | Refused | None,
+    *,
+    replace: bool = False,
+    look_only: bool = False,
+) -> None:
+    """Make sure that this is the account the subscription delivers to.
+
+    The first one is remembered, unless `look_only`. Raises `AnotherAccount`, and what
+    reading and writing the state topic raises.
+    """
+    if isinstance(found, Account):
+        state = _belongs(settings)
+        try:
+            ask = Belongs(state).check if look_only else Belongs(state).to
+            await ask(found.id, found.name or "", replace=replace)
+        finally:
+            await state.close()
+
+
+def _belongs(settings: Settings) -> State:
+    return State(settings.kafka, settings.topics.state, f"{settings.slug}/account")
+
+
+def _account(settings: Settings, state: State, belongs: State) -> Connect:
+    return Connect(_oauth(settings), _vault(settings, state), Belongs(belongs))
 
 
 def _state(settings: Settings) -> State:
@@ -411,7 +483,12 @@ def _oauth(settings: Settings) -> OAuth:
         scopes=klaviyo.scopes,
     )
     return OAuth(
-        registered, klaviyo.api_url, _agent(settings), klaviyo.api_revision, SYSTEM
+        registered,
+        klaviyo.api_url,
+        _agent(settings),
+        klaviyo.api_revision,
+        SYSTEM,
+        trust(klaviyo.ssl_cafile),
     )
 
 
@@ -452,6 +529,7 @@ def forward(
     imports: Imports | None = None,
     sent: Sent | None = None,
     asked: Asked | None = None,
+    tracing: "Tracing | None" = None,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
@@ -487,7 +565,21 @@ def forward(
         health=health,
         metrics=metrics,
         clock=SYSTEM,
+        tracing=tracing,
     )
+
+
+def _tracing(settings: Settings) -> "Tracing | None":
+    if not settings.tracing.enabled:
+        return None
+    try:
+        from pipeline.observe.tracing import Tracing  # noqa: PLC0415  an extra, and off
+    except ImportError:
+        raise SettingsError(
+            "tracing.enabled is true, but the libraries for it are not installed: "
+            "pip install 'klaviyo-pipeline[tracing]', or leave the setting false."
+        ) from None
+    return Tracing()
 
 
 def context(settings: Settings, *, backfill: bool = False) -> schema.Context:

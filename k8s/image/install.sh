@@ -2,7 +2,8 @@
 # Builds the wheel and installs it, with locked dependencies alone, into an empty
 # environment. The Dockerfile runs it, and prove.sh runs it without docker.
 #
-#   install.sh TARGET LOCK    LOCK is run.lock, or sandbox.lock for the local Klaviyo too
+#   install.sh TARGET LOCK    LOCK is run.lock; extras.lock has the extras `registry` and
+#                             `tracing` too, sandbox.lock the local Klaviyo
 set -eu
 target=$1
 lock=$2

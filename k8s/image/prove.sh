@@ -2,7 +2,7 @@
 # The image's steps without docker: installs as the Dockerfile does, then runs the program
 # from there with an empty environment.
 #
-#   prove.sh [run.lock|sandbox.lock]
+#   prove.sh [run.lock|extras.lock|sandbox.lock]
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 lock=${1:-run.lock}
@@ -21,4 +21,5 @@ code=0
 alone klaviyo-pipeline run >out.txt 2>&1 || code=$?
 [ "$code" = 2 ] || { cat out.txt >&2; echo "exit code $code, expected 2" >&2; exit 1; }
 [ "$lock" != sandbox.lock ] || alone python -c 'import pipeline.sandbox'
+[ "$lock" != extras.lock ] || alone python -c 'import pipeline.observe.tracing, fastavro'
 echo "installed from $lock and started: $(du -sm env | cut -f1) MiB"

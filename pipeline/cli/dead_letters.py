@@ -136,8 +136,9 @@ def replay(
     async def work(job: "Job") -> "Summary":
         return await job.letters(reason, name)
 
-    if name is not None:
-        _exists(context, name)
+    if name is not None and (fate := _fate_of(context, name)) != "open":
+        typer.echo(f"{name} is {fate} already; nothing was sent.")
+        return
     summary = again(settings, work, dry=dry_run)
     if summary.cut:
         typer.echo(
@@ -177,16 +178,18 @@ def discard(
     typer.echo(f"{asyncio.run(put_away())} discarded")
 
 
-def _exists(context: typer.Context, name: str) -> None:
+def _fate_of(context: typer.Context, name: str) -> str:
+    """Raises `NoSuchLetter`."""
     import asyncio  # noqa: PLC0415
 
     from pipeline.replay.desk import opened  # noqa: PLC0415
 
-    async def look() -> None:
+    async def look() -> "Mark | None":
         async with opened(Options.of(context).settings()) as desk:
-            await desk.one(name)
+            return (await desk.one(name))[1]
 
-    asyncio.run(look())
+    mark = asyncio.run(look())
+    return "open" if mark is not None and mark.fate == "sent" else _fate(mark)
 
 
 def _fate(mark: "Mark | None") -> str:

@@ -50,6 +50,7 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
                 found = await client.probe()
             rows = _rows(found, settings)
             if found.standing == "ok":
+                rows += await _belongs(found, settings)
                 readable = await client.readable()
                 rows.append(_scopes(readable))
                 if settings.consent.writes:
@@ -71,7 +72,25 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
         looked.append(_quota(found, settings))
     if found.ahead is not None:
         looked.append(_clock(found.ahead))
-    return looked
+    return looked + _readable_by_all(settings.klaviyo.api_url)
+
+
+def _readable_by_all(url: str) -> list[Finding]:
+    """Look whether the credential goes unencrypted to another machine."""
+    from urllib.parse import urlsplit  # noqa: PLC0415
+
+    parts = urlsplit(url)
+    if parts.scheme == "https" or parts.hostname in {"localhost", "127.0.0.1", "::1"}:
+        return []
+    return [
+        Finding(
+            "note",
+            "encryption",
+            f"none: {url} is http, so all between here and there can read the "
+            "credential and the customers",
+            "Set klaviyo.api_url to one that starts with https://.",
+        )
+    ]
 
 
 def _scopes(readable: "dict[str, bool | None]") -> Finding:
@@ -108,6 +127,20 @@ async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
         "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
         REFUSED,
     )
+
+
+async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
+    """Compare the account with the one that was delivered to before."""
+    from pipeline.app import same_account  # noqa: PLC0415
+    from pipeline.klaviyo.account import AnotherAccount  # noqa: PLC0415
+
+    try:
+        await same_account(settings, found.account, look_only=True)
+    except AnotherAccount as error:
+        return [Finding.fault("account", error)]
+    except PipelineError:
+        pass  # Kafka is looked at by itself
+    return []
 
 
 async def _granted(settings: "Settings") -> list[Finding]:

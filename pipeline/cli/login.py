@@ -8,6 +8,7 @@ from pipeline.cli.options import Options
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.klaviyo.client import Account
     from pipeline.klaviyo.connect import Connect
     from pipeline.klaviyo.oauth import Asked
     from pipeline.klaviyo.tokens import Tokens
@@ -35,10 +36,18 @@ def login(
         typer.Option("--replace", help="Take another account than the one connected."),
     ] = False,
 ) -> None:
-    """Authorise the OAuth app at Klaviyo and store the tokens, sealed, in Kafka."""
+    """Authorise the OAuth app at Klaviyo and store the tokens, sealed, in Kafka.
+
+    With a private key there is nothing to store: it remembers whose account it is.
+    """
     import asyncio  # noqa: PLC0415
 
     settings = Options.of(context).settings()
+    if settings.klaviyo.api_key.get_secret_value():
+        settings.require_credential()
+        account = asyncio.run(_adopt(settings, replace=replace))
+        typer.echo(f"account: {account.name or 'unnamed'} ({account.id})")
+        return
 
     async def connect() -> "tuple[Tokens, list[str]]":
         from pipeline.app import account  # noqa: PLC0415
@@ -65,6 +74,27 @@ def login(
     typer.echo("Connected. A service that runs goes on by itself in a few seconds.")
 
 
+async def _adopt(settings: "Settings", *, replace: bool) -> "Account":
+    """Remember the account of the key as the one to deliver to."""
+    from pipeline.app import connect, same_account  # noqa: PLC0415
+    from pipeline.clock import SYSTEM  # noqa: PLC0415
+    from pipeline.kafka.admin import Admin  # noqa: PLC0415
+    from pipeline.klaviyo.oauth import Denied, Unavailable  # noqa: PLC0415
+    from pipeline.observe.health import Health  # noqa: PLC0415
+    from pipeline.observe.metrics import Metrics  # noqa: PLC0415
+
+    metrics = Metrics()
+    async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
+        found = await client.probe()
+    if found.account is None:
+        message = f"{found.message}. See klaviyo-pipeline check."
+        raise (Unavailable if found.standing == "unreachable" else Denied)(message)
+    if settings.topics.create:
+        await Admin(settings.kafka).create_missing(settings.topics.state, compact=True)
+    await same_account(settings, found.account, replace=replace)
+    return found.account
+
+
 async def _callback(
     settings: "Settings",
     connect: "Connect",
@@ -74,6 +104,7 @@ async def _callback(
 ) -> str:
     """Send the user to Klaviyo; the URL they came back with."""
     import asyncio  # noqa: PLC0415
+    import threading  # noqa: PLC0415
 
     from pipeline.klaviyo.callback import Callback, is_local  # noqa: PLC0415
 
@@ -85,7 +116,8 @@ async def _callback(
     async with Callback(connect.redirect_url, asked) as callback:
         typer.echo(f"Open this in a browser and allow the access:\n\n{asked.url}\n")
         if browser:
-            await asyncio.to_thread(_open, asked.url)
+            # A browser may stay in front until its user closes it.
+            threading.Thread(target=_open, args=(asked.url,), daemon=True).start()
         try:
             async with asyncio.timeout(PATIENCE):
                 return await callback.came()

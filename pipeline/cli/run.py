@@ -28,7 +28,13 @@ def run(
     """Carry changes to and from Klaviyo until SIGTERM; serves probes and metrics."""
     if dry_run or diff:
         from pipeline.cli.again import again  # noqa: PLC0415
+        from pipeline.errors import SettingsError  # noqa: PLC0415
 
+        if only == "reverse":
+            raise SettingsError(
+                "--dry-run shows what would be sent to Klaviyo, and the reverse "
+                "direction sends nothing there: leave out --only reverse."
+            )
         # Beside a running service: it joins no group and commits nothing.
         again(
             Options.of(context).settings(),

@@ -145,27 +145,27 @@ class Shop:
         yield self._record(ORDERS, who, "order.placed", order=order)
         match self._orders % 5:
             case 0:
+                self.events["Cancelled Order", order_id] = (who, float(total))
                 yield self._record(
                     ORDERS, who, "order.cancelled", order=order, reason="late"
                 )
-                self.events["Cancelled Order", order_id] = (who, float(total))
             case 1:
                 for part in ("R1", "R2"):  # two partial refunds: both must be kept
                     amount = Decimal(part[1]) / 10
                     named = [{"id": lines[0]["id"], "quantity": 0.5}]
                     refund = {"id": part, "amount": str(amount), "lines": named}
+                    key = ("Refunded Order", f"{order_id}:{part}")
+                    self.events[key] = (who, float(amount))
                     yield self._record(
                         ORDERS, who, "order.refunded", order=order, refund=refund
                     )
-                    key = ("Refunded Order", f"{order_id}:{part}")
-                    self.events[key] = (who, float(amount))
             case 2:
                 # An upstream that sends twice: one event all the same.
-                yield self._record(ORDERS, who, "order.placed", order=order)
                 self.resent += 1 + len(lines)
+                yield self._record(ORDERS, who, "order.placed", order=order)
             case _:
-                yield self._record(ORDERS, who, "order.fulfilled", order=order)
                 self.events["Fulfilled Order", order_id] = (who, float(total))
+                yield self._record(ORDERS, who, "order.fulfilled", order=order)
 
     # -- bad on purpose
     # ----------------------------------------------------------------------

@@ -18,7 +18,7 @@ import structlog
 
 from pipeline.clock import Clock
 from pipeline.forward.audit import Audit
-from pipeline.forward.batch import Batcher, Route
+from pipeline.forward.batch import Batcher, Carry, Route
 from pipeline.forward.checkpoint import Checkpoint
 from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
@@ -47,8 +47,9 @@ from pipeline.records import (
 from schemas import bulk_events, bulk_profiles, subscriptions
 from schemas.event import Plan
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.forward.sent import Sent
+    from pipeline.observe.tracing import Tracing
 
 __all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
 
@@ -104,6 +105,7 @@ class Flow:
         health: Health,
         metrics: Metrics,
         clock: Clock,
+        tracing: "Tracing | None" = None,
     ) -> None:
         self._planner = planner
         self._deliver = deliver
@@ -119,7 +121,8 @@ class Flow:
         self.checkpoint = Checkpoint()
         self._tally = Tally(metrics, clock)
         self._lanes = Lanes()
-        self._batcher = Batcher(self._lanes, client, self._carry, connections, metrics)
+        carry = self._carry if tracing is None else self._traced(tracing)
+        self._batcher = Batcher(self._lanes, client, carry, connections, metrics)
         self._letters: set[asyncio.Task[None]] = set()
         self._held: list[Record] = []  # read, but not admitted: a flood halts the flow
         self._unread: list[Record] = []  # read, but their schemas are not known yet
@@ -226,6 +229,16 @@ class Flow:
         self._source.freed()
         return again
 
+    def _traced(self, tracing: "Tracing") -> Carry:
+        """Carry, and the spans know of the records."""
+
+        async def traced(route: Route, group: Group, permit: Permit) -> Sequence[Item]:
+            parts = (part for item in group.items for part in item.parts)
+            with tracing.carrying(ticket.record for ticket, _ in parts):
+                return await self._carry(route, group, permit)
+
+        return traced
+
     def _settle(self, item: Item, outcome: Outcome) -> None:
         if isinstance(outcome, Delivered):
             self._audit.delivered(item)
@@ -295,6 +308,7 @@ class Flow:
             self._unread.clear()
             self._audit.revoked()
             self.checkpoint.revoke()
+            await self._abandon()
 
     async def _drain(self, budget: float) -> None:
         """End what is in flight, in this order.

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from pipeline.errors import PipelineError
+from pipeline.kafka.format import TooNew
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.jobs import Jobs
 from pipeline.klaviyo.limits import Permit
@@ -96,7 +97,10 @@ class Imports:
     async def resume(
         self, partitions: Mapping[Partition, Collection[int]]
     ) -> dict[Partition, set[int]]:
-        """Wait for the jobs that were left behind; offsets that have ended by then."""
+        """Wait for the jobs that were left behind; offsets that have ended by then.
+
+        Raises `TooNew`.
+        """
         ended = {partition: set(offsets) for partition, offsets in partitions.items()}
         left = await self._left(partitions)
         if not left:
@@ -123,6 +127,8 @@ class Imports:
         while True:
             try:
                 left = await self._ledger.unfinished(partitions)
+            except TooNew:
+                raise
             except PipelineError as error:
                 self._health.away("job ledger", str(error))
                 await asyncio.sleep(AGAIN)

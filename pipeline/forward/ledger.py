@@ -78,13 +78,15 @@ class Ledger:
         for key, value in (await self._state.load()).items():
             topic, _, rest = key.partition("/")
             number, _, _ = rest.partition("/")
+            if not number.isdecimal() or (topic, int(number)) not in partitions:
+                continue
+            partition = topic, int(number)
             try:
                 left = msgspec.json.decode(value, type=_Value)
-                partition = topic, int(number)
-            except ValueError:  # of another version: its rows are read again
+            except msgspec.DecodeError:  # it is some job: all of them have to end
                 self._log.warning("an entry of the job ledger cannot be read", key=key)
-                continue
-            if partition in partitions:
+                found.append(Unfinished(key, partition, None, []))
+            else:
                 found.append(Unfinished(key, partition, left.job, left.rows))
         return found
 

@@ -18,6 +18,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from pipeline.kafka.format import STAMP
 from pipeline.kafka.producer import Producer, TooLarge, Unwritable
 from pipeline.observe.health import Health
 from schemas import profile_update
@@ -62,9 +63,9 @@ class Sent:
         # Two writes of one customer become one, the later value of a path.
         self._waiting: dict[_Who, _Waiting] = {}
         self._news = asyncio.Event()
-        self._all_told = asyncio.Event()
-        self._all_told.set()
-        self._writing: asyncio.Task[None] | None = None
+        # First in, first out: so many have come to wait, and so many are told.
+        self._come = self._gone = 0
+        self._asking: list[tuple[int, asyncio.Future[None]]] = []
 
     @property
     def full(self) -> bool:
@@ -77,16 +78,20 @@ class Sent:
         held = self._waiting.get(who)
         if held is None:
             held = self._waiting[who] = _Waiting(0, [])
+            self._come += 1
         held.at = int(self._now())
         held.commands += commands
         self._news.set()
-        self._all_told.clear()
 
     async def told(self) -> bool:
-        """Whether all that was noted is on the topic; it waits a moment for it."""
+        """Whether all noted by now is on the topic; it waits a moment for it."""
+        if self._gone == self._come:
+            return True
+        asking = asyncio.get_running_loop().create_future()
+        self._asking.append((self._come, asking))
         try:
             async with asyncio.timeout(TOLD_LIMIT):
-                await self._all_told.wait()
+                await asking
         except TimeoutError:
             return False
         return True
@@ -115,17 +120,22 @@ class Sent:
                 for who, newer in self._waiting.items():
                     if (older := taken.get(who)) is not None:
                         newer.commands = older.commands + newer.commands
+                        self._gone += 1  # two have become one
                 self._waiting = {**taken, **self._waiting}
                 raise
+            self._gone += len(taken)
+            for come, asking in self._asking:
+                if come <= self._gone and not asking.done():
+                    asking.set_result(None)
+            self._asking = [each for each in self._asking if not each[1].done()]
         self._news.clear()
-        self._all_told.set()
 
     async def _send(self, value: bytes) -> None:
         self._number += 1
         key = f"{self._prefix}{self._number}".encode()
         while True:
             try:
-                await self._producer.send(self._topic, key, value, ())
+                await self._producer.send(self._topic, key, value, STAMP)
             except Unwritable as error:
                 self._health.away("state topic", str(error))
                 await asyncio.sleep(AGAIN)

@@ -196,6 +196,11 @@ class Client:
             or self._consumer._coordinator._rejoin_needed_fut.done()
         )
 
+    @property
+    def lost(self) -> bool:
+        """Whether the group went on without us: others own our partitions already."""
+        return not self._consumer._coordinator.member_id
+
     def fetched(self, partition: Partition) -> bool:
         """Whether records, or an error, of the partition wait to be taken."""
         return TopicPartition(*partition) in self._consumer._fetcher._records

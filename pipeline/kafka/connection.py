@@ -34,6 +34,10 @@ _NETWORK: Final = (
 _LOGIN: Final = "Check kafka.sasl_mechanism, kafka.sasl_username and kafka.sasl_password."
 _PLAIN: Final = "Check kafka.security_protocol, and that this is the port with SASL."
 _TLS: Final = "Check kafka.security_protocol, kafka.ssl_cafile and kafka.ssl_certfile."
+_TRUST: Final = (
+    "Check kafka.ssl_cafile, the file of the authorities to trust, and that "
+    "kafka.bootstrap_servers has names that stand in the brokers' certificates."
+)
 _SERVE: Final = (
     "Check kafka.security_protocol, that the addresses the brokers advertise can be "
     "reached from here, and that the cluster is healthy."
@@ -95,6 +99,9 @@ async def unreachable(settings: Kafka) -> KafkaUnreachable:
         except _REFUSED as error:
             found.append(f"{host}:{port} refuses the login ({error})")
             todo = _LOGIN
+        except ssl.SSLCertVerificationError as error:
+            found.append(f"{host}:{port} is not trusted: {error.verify_message}")
+            todo = _TRUST
         except ssl.SSLError as error:
             found.append(f"{host}:{port}: {error.reason or error}")
             todo = _TLS

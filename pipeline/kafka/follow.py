@@ -8,11 +8,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from pipeline.errors import SettingsError
+from pipeline.errors import KafkaUnreachable, SettingsError
+from pipeline.kafka.admin import Admin
 from pipeline.kafka.connection import START_LIMIT, arguments
+from pipeline.kafka.format import check
 from pipeline.kafka.transactions import Away
 from pipeline.settings import Kafka
 
@@ -30,9 +32,11 @@ _LARGEST: Final = 4 * 2**20  # bytes a fetch of one partition brings; 1 MiB star
 class Follower:
     """One reader without a group; `open`, `news` any number of times, `close`."""
 
-    def __init__(self, settings: Kafka, topic: str) -> None:
+    def __init__(self, settings: Kafka, topic: str, prefix: str) -> None:
+        """`prefix` is of the keys to give, e.g. `<slug>/`."""
         self._settings = settings
         self._topic = topic
+        self._prefix = prefix.encode()
         self._consumer: AIOKafkaConsumer | None = None
 
     async def open(self) -> None:
@@ -56,7 +60,10 @@ class Follower:
             raise self._away(error) from None
 
     async def news(self) -> AsyncIterator[list[Entry]]:
-        """Give what is new up to the end as it is now, in pieces. Raises as `open`."""
+        """Give what is new up to the end as it is now, in pieces.
+
+        Raises as `open`, and `TooNew`.
+        """
         consumer = self._consumer
         if consumer is None:
             raise RuntimeError("the follower is not open")
@@ -74,9 +81,32 @@ class Follower:
                     ]:
                         found = await consumer.getmany(*left, timeout_ms=_POLL_MS)
                 for records in found.values():
-                    yield [(record.key or b"", record.value) for record in records]
+                    yield [self._entry(each) for each in records if self._ours(each)]
         except (KafkaError, OSError) as error:
             raise self._away(error) from None
+
+    async def written(self, topic: str) -> bool:
+        """Whether that other topic was ever written to. Raises as `open`."""
+        consumer = self._consumer
+        if consumer is None:
+            raise RuntimeError("the follower is not open")
+        try:
+            found = (await Admin(self._settings).describe([topic]))[topic]
+            numbers = range(found.partitions if found else 0)
+            async with asyncio.timeout(SILENCE):
+                ends = await consumer.end_offsets(
+                    [TopicPartition(topic, number) for number in numbers]
+                )
+        except (KafkaError, KafkaUnreachable, OSError) as error:
+            raise self._away(error) from None
+        return any(ends.values())
+
+    def _ours(self, record: Any) -> bool:  # noqa: ANN401  no types shipped
+        return (record.key or b"").startswith(self._prefix)
+
+    def _entry(self, record: Any) -> Entry:  # noqa: ANN401
+        check(self._topic, record.headers)
+        return record.key, record.value
 
     async def close(self) -> None:
         """Close the connections, in bounded time."""

@@ -111,10 +111,13 @@ class Membership:
     # -- what the group says -------------------------------------------------------------
 
     async def revoked(self, client: Client) -> None:
-        """Give back what the group takes."""
+        """Give back what the group takes, or has taken from a member that was silent.
+
+        Then each call that still ends could be older than one of the new owner.
+        """
         if client is self.client:
             await _cancel(self._placing)
-            await self._release()
+            await self._release(0.0 if client.lost else REVOKE_BUDGET)
 
     def given(self, client: Client, partitions: Collection[Partition]) -> None:
         """Take what the group gives; it is ours once it is clear where it begins."""
@@ -179,7 +182,7 @@ class Membership:
         client.seek(places.at)
         return places
 
-    async def _release(self) -> None:
+    async def _release(self, budget: float = REVOKE_BUDGET) -> None:
         """End the epoch, once: the flow ends and commits what it can, in bounded time."""
         async with self._releasing:
             if not self._told:
@@ -187,10 +190,10 @@ class Membership:
             self._told = False
             self._log.info("giving back", partitions=_names(self.assigned))
             try:
-                async with asyncio.timeout(REVOKE_BUDGET):
+                async with asyncio.timeout(budget):
                     await self._on_revoked()
             except TimeoutError:
-                self._log.warning("on_revoked took too long", budget=REVOKE_BUDGET)
+                self._log.warning("what is in flight is given up", budget=budget)
             except Exception:  # noqa: BLE001  a bug of the flow must not end the group
                 # What it has not committed is read again.
                 self._log.exception("on_revoked failed")

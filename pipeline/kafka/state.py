@@ -13,6 +13,7 @@ from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from pipeline.errors import PipelineError
 from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
+from pipeline.kafka.format import STAMP, check
 from pipeline.kafka.producer import Producer
 from pipeline.settings import Kafka
 
@@ -46,7 +47,7 @@ class State:
 
         What was put before it is called is in it, whoever put it. Later loads read only
         what is new. Empty if there is no such topic. Raises `KafkaUnreachable`,
-        `Unreadable` and `SettingsError`.
+        `Unreadable`, `TooNew` and `SettingsError`.
         """
         async with self._one:
             consumer = AIOKafkaConsumer(
@@ -86,7 +87,8 @@ class State:
                 self._producer = producer
             else:  # another put was faster
                 await producer.stop()
-        await self._producer.send(self._topic, self._prefix + key.encode(), value, ())
+        name = self._prefix + key.encode()
+        await self._producer.send(self._topic, name, value, STAMP)
 
     async def close(self) -> None:
         """Close the connection for writing; ends in 5 s whatever is down."""
@@ -126,6 +128,7 @@ class State:
                     key = record.key or b""
                     if not key.startswith(self._prefix):
                         continue
+                    check(self._topic, record.headers)
                     # Taken out first: the newest stand last.
                     self._found.pop(key, None)
                     if record.value is not None:

@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Final
 
 from pipeline.clock import Clock
+from pipeline.klaviyo.retry import explain
 from pipeline.observe.health import Health
 
 __all__ = ["Absence"]
@@ -30,7 +31,8 @@ class Absence:
         since = self._since.setdefault(operation, self._clock.monotonic())
         if self._clock.monotonic() + wait - since >= PATIENCE:
             self._health.away(
-                "klaviyo", f"{operation} fails ({reason}); it is tried again for ever"
+                "klaviyo",
+                f"{operation} fails ({explain(reason)}); it is tried again for ever",
             )
 
     def answered(self, operation: str) -> None:

@@ -157,9 +157,14 @@ class Access:
                     self._take(stored)
 
     def _is_news(self, stored: Tokens | None) -> bool:
-        """Whether it came after ours: an open transaction may hide what is newer."""
+        """Whether it came after ours: an open transaction may hide what is newer.
+
+        Where ours are dead, any others are: a login by a clock far behind counts too.
+        """
         if stored is None or self._tokens is None:
             return stored is not self._tokens
+        if self._hopeless:
+            return stored != self._tokens
         return stored.serial > self._tokens.serial
 
     # -- refresh -----------------------------------------------------------------------

@@ -4,7 +4,7 @@ Source: Klaviyo, "Authenticate API requests": `Authorization: Klaviyo-API-Key pk
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final, Protocol
 
 from pipeline.observe.health import Halt
@@ -52,18 +52,45 @@ class ApiKey:
     """A private key, read anew for each attempt so that a rotated Secret is picked up."""
 
     halt: Halt = "unauthorized"
-    cure = "set klaviyo.api_key to a valid private key; no restart is needed"
     scope_cure = "a key's scopes are fixed: make a new one and set klaviyo.api_key"
 
-    def __init__(self, read: Callable[[], str]) -> None:
-        """`read` returns the key in force; it must be cheap and not block."""
+    def __init__(
+        self,
+        read: Callable[[], str],
+        wrong: Callable[[], Awaitable[str]] | None = None,
+    ) -> None:
+        """`read` returns the key in force; it must be cheap and not block.
+
+        `wrong` says why a key that came later may not be used; blank when it may.
+        """
         self._read = read
-        self._given = ""
+        self._wrong = wrong
+        self._given: str | None = None
+        self._good: str | None = None  # the key that may be used
+        self._why = ""
+        self._asking = asyncio.Lock()
 
     async def authorization(self) -> str:
-        """Return the header value with the key in force."""
-        self._given = self._read()
-        return f"Klaviyo-API-Key {self._given}"
+        """Return the header value with the key in force; blank if it may not be used."""
+        key = self._given = self._read()
+        if self._good is None or self._wrong is None:
+            self._good = key  # whoever starts looks whose it is
+        if key != self._good:
+            async with self._asking:
+                if key != self._good and self._wrong is not None:
+                    self._why = await self._wrong()
+                    if self._why:
+                        return ""
+                    self._good = key
+        self._why = ""
+        return f"Klaviyo-API-Key {key}"
+
+    @property
+    def cure(self) -> str:
+        """What to do about a 401."""
+        return self._why or (
+            "set klaviyo.api_key to a valid private key; no restart is needed"
+        )
 
     async def refused(self, authorization: str) -> None:
         """Do nothing: a key is read anew each time."""

@@ -16,7 +16,7 @@ import msgspec
 from pipeline.clock import SYSTEM
 from pipeline.klaviyo import held, listing
 from pipeline.klaviyo.limits import Limits, Permit
-from pipeline.klaviyo.retry import Fault
+from pipeline.klaviyo.retry import Fault, explain
 from pipeline.klaviyo.revision import Stage
 from pipeline.klaviyo.session import Accepted, Attempt, Call, Refused, Session
 from pipeline.klaviyo.subscriptions import Subscriptions
@@ -459,7 +459,7 @@ def _standing(  # noqa: PLR0911 - one line per kind
             return "unreachable", "somebody uses up the quota of get_accounts (429)"
         case "refused" | "too_large" | "outage" | "unexpected":
             if not status:
-                return "unreachable", f"no answer ({attempt.reason})"
+                return "unreachable", f"no answer ({explain(attempt.reason)})"
             return "unreachable", f"unexpected answer {status}{_said(attempt.faults)}"
 
 

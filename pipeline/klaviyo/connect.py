@@ -1,26 +1,22 @@
 """Connecting an account and letting go of it: what `login`, `logout`, /connect share."""
 
-from contextlib import suppress
-
 import msgspec
 
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.errors import SettingsError
+from pipeline.klaviyo.account import Belongs
 from pipeline.klaviyo.oauth import Asked, OAuth
 from pipeline.klaviyo.tokens import Tokens, Vault
 
-__all__ = ["AnotherAccount", "Connect"]
-
-
-class AnotherAccount(PipelineError):
-    """The user authorised another account than the one connected; nothing was changed."""
+__all__ = ["Connect"]
 
 
 class Connect:
     """One account at a time is connected; where several want to, they take turns."""
 
-    def __init__(self, oauth: OAuth, vault: Vault) -> None:
+    def __init__(self, oauth: OAuth, vault: Vault, belongs: Belongs) -> None:
         self._oauth = oauth
         self._vault = vault
+        self._belongs = belongs
 
     @property
     def authorize_origin(self) -> str:
@@ -61,17 +57,10 @@ class Connect:
                 if not replace:
                     raise
                 before = None
+            # What was granted is not revoked then: that would take the app from another
+            # service that delivers to that account.
+            await self._belongs.to(fresh.account_id, fresh.account_name, replace=replace)
             if before is not None:
-                if before.account_id != fresh.account_id and not replace:
-                    with suppress(PipelineError):
-                        await self._oauth.revoke(fresh)  # nobody will ever use it
-                    raise AnotherAccount(
-                        f"Account {_named(fresh)} was authorised, but "
-                        f"{_named(before)} is connected, and its customers and "
-                        "orders would go to the other. Login again with the right "
-                        "account, or with --replace (on the page: the tick) if that is "
-                        "meant."
-                    )
                 serial = max(fresh.serial, before.serial + 1)
                 fresh = msgspec.structs.replace(fresh, serial=serial)
             await self._vault.write(fresh)
@@ -89,8 +78,3 @@ class Connect:
                 await self._oauth.revoke(tokens)
                 await self._vault.write(None)
         return tokens
-
-
-def _named(tokens: Tokens) -> str:
-    name = f"{tokens.account_name} " if tokens.account_name else ""
-    return f"{name}({tokens.account_id})"

@@ -18,8 +18,9 @@ from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
-from pipeline.klaviyo.retry import name_failure
+from pipeline.klaviyo.retry import explain, name_failure
 from pipeline.klaviyo.tokens import Tokens
+from pipeline.klaviyo.trust import SYSTEM, Trust
 
 __all__ = [
     "App",
@@ -100,7 +101,13 @@ class OAuth:
     """The calls. Each is one attempt and raises `Unavailable` when it may be repeated."""
 
     def __init__(
-        self, app: App, api_url: str, agent: str, revision: str, clock: Clock
+        self,
+        app: App,
+        api_url: str,
+        agent: str,
+        revision: str,
+        clock: Clock,
+        trust: Trust = SYSTEM,
     ) -> None:
         """`agent` is the User-Agent; `revision` is sent with the account's read."""
         self.app = app
@@ -110,6 +117,7 @@ class OAuth:
         self._headers = {"Accept": "application/json", "User-Agent": agent}
         self._revision = revision
         self._clock = clock
+        self._trust = trust
 
     @property
     def authorize_origin(self) -> str:
@@ -279,6 +287,7 @@ class OAuth:
             async with (
                 asyncio.timeout(TOTAL),
                 aiohttp.ClientSession(
+                    connector=aiohttp.TCPConnector(ssl=self._trust),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT),
                 ) as session,
@@ -298,8 +307,8 @@ class OAuth:
             if (reason := name_failure(error)) is None:
                 raise
             raise Unavailable(
-                f"Klaviyo does not answer at {self._base}{path} ({reason}). Check "
-                "klaviyo.api_url and the way to it (DNS, proxy, firewall)."
+                f"Klaviyo does not answer at {self._base}{path} ({explain(reason)}). "
+                "Check klaviyo.api_url and the way to it (DNS, proxy, firewall)."
             ) from None
 
 

@@ -19,7 +19,15 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-__all__ = ["FAILURES", "Fault", "Kind", "classify", "faults", "name_failure"]
+__all__ = [
+    "FAILURES",
+    "Fault",
+    "Kind",
+    "classify",
+    "explain",
+    "faults",
+    "name_failure",
+]
 
 Kind: TypeAlias = Literal[
     "accepted",
@@ -132,6 +140,15 @@ def name_failure(error: BaseException) -> str | None:
         if (reason := FAILURES.get(parent.__name__)) is not None:
             return reason
     return None
+
+
+def explain(reason: str) -> str:
+    """Say more of a reason that an operator may have to act on."""
+    if reason == "tls":
+        return (
+            "tls: it does not prove to be Klaviyo; klaviyo.ssl_cafile says whom to trust"
+        )
+    return reason
 
 
 def _fault(error: dict[str, Any]) -> Fault:

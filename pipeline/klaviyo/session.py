@@ -3,7 +3,7 @@
     retry   until Klaviyo has said yes or no; outages, 429 and a refused credential are
             waited out for ever (contract G5), visibly: metrics, /readyz, halts
     limit   a permit of the operation's family, a connection; the headers go back
-    metrics duration, status
+    metrics duration, status; a span, if tracing is on
     auth    the Authorization header in force for this attempt
     wire    bytes out, bytes in, and what the answer means
 
@@ -14,8 +14,9 @@ the attempt's 30 s; and they see a ClientRequest, which knows no operation.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
 
 import msgspec
 from prometheus_client import Counter, Histogram
@@ -30,9 +31,13 @@ from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
 from pipeline.klaviyo.quotas import QUOTAS
 from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
 from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.trust import SYSTEM, Trust
 from pipeline.klaviyo.wire import Answer, TooMuch, Wire
 from pipeline.observe.health import Halt, Health
 from pipeline.observe.metrics import Metrics
+
+if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
+    from pipeline.observe.tracing import Tracing
 
 __all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session", "TooMuch"]
 
@@ -112,8 +117,13 @@ class Session:
         metrics: Metrics,
         clock: Clock,
         chance: Callable[[], float],
+        trust: Trust = SYSTEM,
+        tracing: "Tracing | None" = None,
     ) -> None:
-        """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off."""
+        """`agent` is the User-Agent; `chance` draws from [0, 1) for the back-off.
+
+        At most `connections` are in use at a time for each operation.
+        """
         self.revision = revision
         self.api_url = api_url
         self._limits = limits
@@ -122,17 +132,21 @@ class Session:
         self._chance = chance
         self._health = health
         self._credential = credential
-        self._wire = Wire(api_url, agent, revision, connections)
-        self._connections = asyncio.Semaphore(connections)
+        self._wire = Wire(api_url, agent, revision, trust)
+        # By operation: an endpoint that is slow or away leaves the others theirs.
+        self._connections: defaultdict[str, asyncio.Semaphore] = defaultdict(
+            lambda: asyncio.Semaphore(connections)
+        )
         self._halts = Halts(health, credential, clock)
         self._absence = Absence(health, clock)
         self._waited: dict[str, float] = {}
         self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
         self._read: tuple[str | None, float | None] = None, None  # the same, as a number
         self._families: dict[str, Family] = {}
-        self._measured = _measured(
-            _authorised(credential, _judged(self._wire, revision)), metrics, clock
-        )
+        step = _authorised(credential, _judged(self._wire, revision))
+        if tracing is not None:
+            step = _traced(step, tracing)
+        self._measured = _measured(step, metrics, clock)
 
     async def __aenter__(self) -> Self:
         self._wire.open()
@@ -289,7 +303,8 @@ class Session:
             if permit is None:
                 permit = await self.acquire(call.operation)
             with permit:  # cancelled in flight: the slot is freed a window later
-                await self._connect(permit)
+                connections = self._connections[call.operation]
+                await self._connect(connections, permit)
                 try:
                     if halting and self._halts.halted:
                         permit.unused()
@@ -299,11 +314,11 @@ class Session:
                         continue
                     return await self._measure(call, permit)
                 finally:
-                    self._connections.release()
+                    connections.release()
 
-    async def _connect(self, permit: Permit) -> None:
+    async def _connect(self, connections: asyncio.Semaphore, permit: Permit) -> None:
         try:
-            await self._connections.acquire()
+            await connections.acquire()
         except BaseException:
             permit.unused()
             raise
@@ -360,6 +375,21 @@ def _measured(step: Step, metrics: Metrics, clock: Clock) -> Step:
         return attempt
 
     return measured
+
+
+# -- tracing -----------------------------------------------------------------------
+
+
+def _traced(step: Step, tracing: "Tracing") -> Step:
+    """A span for each attempt."""
+
+    async def traced(call: Call) -> Attempt:
+        with tracing.request(call.operation, call.method, call.attempts) as ended:
+            attempt = await step(call)
+            ended(attempt.answer.status if attempt.answer else 0, attempt.reason)
+            return attempt
+
+    return traced
 
 
 # -- auth --------------------------------------------------------------------------

@@ -73,6 +73,13 @@ class _Claim(msgspec.Struct):
     until: float  # Unix s
 
 
+def _until(claim: bytes) -> float:
+    try:
+        return msgspec.json.decode(claim, type=_Claim).until
+    except msgspec.DecodeError:  # nobody's
+        return 0.0
+
+
 class Vault:
     """Reads and writes the sealed tokens."""
 
@@ -176,8 +183,7 @@ class Vault:
         return {
             key
             for key, value in found.items()
-            if key.startswith(CLAIM)
-            and msgspec.json.decode(value, type=_Claim).until > now
+            if key.startswith(CLAIM) and _until(value) > now
         }
 
     def _opened(self, sealed: bytes | None) -> Tokens | None:

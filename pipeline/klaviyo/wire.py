@@ -14,6 +14,7 @@ import msgspec
 from yarl import URL
 
 from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.trust import SYSTEM, Trust
 
 __all__ = ["LARGEST", "Answer", "TooMuch", "Wire"]
 
@@ -43,9 +44,9 @@ class Wire:
     """The HTTP client: one connection pool, the headers every call carries."""
 
     def __init__(
-        self, api_url: str, agent: str, revision: Revision, connections: int
+        self, api_url: str, agent: str, revision: Revision, trust: Trust = SYSTEM
     ) -> None:
-        """`api_url` is the base URL; at most `connections` are open at a time."""
+        """`api_url` is the base URL."""
         self._base = api_url.rstrip("/")
         self._headers = {
             "Accept": _JSON_API,
@@ -54,13 +55,14 @@ class Wire:
         }
         if revision.strict:
             self._headers["X-Klaviyo-Revision-Fall-Forward-Opt-Out"] = "1"
-        self._connections = connections
+        self._trust = trust
         self._session: aiohttp.ClientSession | None = None
 
     def open(self) -> None:
         """Make the session; needs a running loop."""
         self._session = session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=self._connections),
+            # The session bounds them.
+            connector=aiohttp.TCPConnector(limit=0, ssl=self._trust),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
                 total=None, sock_connect=CONNECT, sock_read=SILENCE

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pipeline.app import context, forward, require_history, telling
+from pipeline.app import context, forward, require_history, same_account, telling
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -305,6 +305,8 @@ class Job:
                 asking.cancel()
                 await asyncio.wait({asking})
             self._raise_halt()
+            if asking.done() and not asking.cancelled():
+                await same_account(self._settings, asking.result())
         require_history(self._context, self._klaviyo.served)
 
     def _raise_halt(self) -> None:

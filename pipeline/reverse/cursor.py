@@ -44,13 +44,23 @@ class Cursor(msgspec.Struct, frozen=True):
 _CURSOR = msgspec.json.Decoder(Cursor)
 
 
-def decode(value: bytes | None, now: float, start: str, since: int) -> Cursor:
+def decode(
+    value: bytes | None, now: float, start: str, since: int, *, lost: bool = False
+) -> Cursor:
     """Read the stored cursor; the first one if there is none.
 
     `now` is Klaviyo's clock, `start` the setting, `since` where it would begin. A cursor
-    that is corrupt or of the future is replaced when the setting names a time, and
-    else raises `CursorLost`: going on from now would lose changes silently.
+    that is lost, corrupt or of the future is replaced when the setting names a time, and
+    else raises `CursorLost`: going on from now would lose changes silently, and all would
+    be published again.
     """
+    if value is None and lost and start in {"now", "all"}:
+        raise CursorLost(
+            "The state topic has no cursor, though the topic for profiles was written "
+            "to: the state topic was lost, or subscription.name or topics.state is "
+            "another than before. Say once from when on changes are to be published, "
+            f"those since then that were published before included: {_command(now)}"
+        )
     if value is None:
         return Cursor(since, since, since)
     try:
@@ -67,6 +77,13 @@ def decode(value: bytes | None, now: float, start: str, since: int) -> Cursor:
     raise CursorLost(
         f"The poller's cursor in the state topic {what}. Say once from when on changes "
         "are to be looked at; what is published already is not published again: "
+        f"{_command(now)}"
+    )
+
+
+def _command(now: float) -> str:
+    """What to run; a day is a guess that the reader can correct."""
+    return (
         f"PIPELINE_REVERSE__START={stamp(int(now) - 86_400)} "
         "klaviyo-pipeline run --only reverse"
     )

@@ -174,8 +174,8 @@ class Flow:
     async def _begin(self) -> None:
         now = await self._carry.klaviyo(self._poller.now())
         since = self._settings.since(now)
-        stored = self._publisher.stored
-        self._carry.cursor = decode(stored, now, self._settings.start, since)
+        stored, lost = self._publisher.stored, self._publisher.lost
+        self._carry.cursor = decode(stored, now, self._settings.start, since, lost=lost)
         self._carry.sweep = 0
         self._sweep.begin_anew()
 

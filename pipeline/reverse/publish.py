@@ -14,6 +14,7 @@ from typing import Final, Literal
 import structlog
 
 from pipeline.kafka.follow import Entry, Follower
+from pipeline.kafka.format import STAMP
 from pipeline.kafka.transactions import Outgoing, Transactions
 from pipeline.observe.metrics import Metrics
 from pipeline.reverse.compare import Change, Compared
@@ -59,12 +60,14 @@ class Publisher:
             ("content-type", b"application/json"),
         )
         self.stored: bytes | None = None  # the cursor as it was found
+        self.lost = False  # there is none, though something was published before
         self._log = structlog.get_logger("reverse")
 
     async def open(self, turned: Callable[[], None]) -> None:
         """Fence who was here before, then read what is known; in this order.
 
-        `turned` is told of each step. Raises `Away`, `SettingsError`, `ViewUnwritable`.
+        `turned` is told of each step. Raises `Away`, `TooNew`, `SettingsError` and
+        `ViewUnwritable`.
         """
         await self._transactions.open()
         turned()
@@ -79,6 +82,10 @@ class Publisher:
             if read - said >= PROGRESS:
                 said = read
                 self._log.info("reading what was published before", records=read)
+        self.lost = await self._lost()
+
+    async def _lost(self) -> bool:
+        return self.stored is None and await self._follower.written(self._profiles)
 
     async def close(self) -> None:
         """Let go of Kafka and of the file."""
@@ -118,7 +125,7 @@ class Publisher:
         return Outgoing(self._profiles, name, change.value, self._headers)
 
     def _fact(self, key: str, value: bytes | None) -> Outgoing:
-        return Outgoing(self._state, (self._prefix + key).encode(), value)
+        return Outgoing(self._state, (self._prefix + key).encode(), value, STAMP)
 
     def _count(self, compared: Compared) -> None:
         metrics = self._metrics

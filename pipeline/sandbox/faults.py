@@ -20,6 +20,7 @@ action.kind
     hang_after     process, wait `seconds`, then close the connection
     garbage        process, then answer `status` (200) with `text` (HTML by default)
     truncate       process, then answer with the first half of the true body
+    bomb           process, then answer with gzip that unpacks to 64 MB
     drip           process, then send the true answer in pieces over `seconds`
     delay          wait `seconds`, then go on as usual
 """
@@ -61,6 +62,7 @@ class Action(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
         "hang_after",
         "garbage",
         "truncate",
+        "bomb",
         "drip",
         "delay",
     ]

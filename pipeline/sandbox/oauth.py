@@ -90,7 +90,7 @@ class OAuth:
             case "GET", "/oauth/authorize":
                 return self._page(query, settings)
             case "POST", "/oauth/authorize":
-                return self._decided(form, settings)
+                return self._decided({**query, **form}, settings)
             case "POST", "/oauth/token" | "/oauth/revoke":
                 if not _client(headers, settings):
                     return self._refused("invalid_client", 401)

@@ -5,8 +5,10 @@ changed by plain functions between two awaits, so two requests never see half a 
 """
 
 import asyncio
+import gzip
 import random
 import socket
+import ssl
 import struct
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -31,6 +33,7 @@ __all__ = ["Sandbox", "serve"]
 _READ_LIMIT = 64 * 1024 * 1024  # bytes aiohttp takes in; the 5 MB rule is ours to answer
 _NO_ANSWER = 0
 _DRIP_PIECES = 10
+_BOMB = 64 * 2**20  # bytes that a fault's small answer unpacks to
 _OLD_MEDIA_UNTIL = "2024-10-15"  # application/json before it, vnd.api+json from it on
 
 Sleep = Callable[[float], Awaitable[object]]
@@ -50,13 +53,15 @@ class Sandbox:
         clock: Clock = SYSTEM,
         sleep: Sleep = asyncio.sleep,
         seed: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Prepare a sandbox.
 
         `port` 0 takes a free one; `key` is the only key accepted, None accepts any pk_
         key; `settings` replaces `limits` and `key`; `clock` and `sleep` let tests hold
-        time.
+        time; `tls` makes it speak https.
         """
+        self._tls = tls
         self._host = host
         self._port = port
         self._initial = settings or Settings(limits=limits, key=key)
@@ -77,10 +82,12 @@ class Sandbox:
             app, access_log=None, handler_cancellation=True, shutdown_timeout=0
         )
         await self._runner.setup()
-        site = web.TCPSite(self._runner, self._host, self._port, backlog=1024)
+        site = web.TCPSite(
+            self._runner, self._host, self._port, backlog=1024, ssl_context=self._tls
+        )
         await site.start()
         host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
+        self.url = f"http{'s' if self._tls else ''}://{host}:{port}"
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -186,7 +193,8 @@ class Sandbox:
             rows=rows(asked.operation, asked.body),
             size=len(asked.raw),
             touched=[],
-            body=asked.body if settings.keep_bodies else None,
+            # Parsed anew: what is stored of the other one changes with the profile.
+            body=loads(asked.raw)[0] if settings.keep_bodies and asked.raw else None,
         )
         keys = touched(asked.operation, asked.body, account.state.profiles)
         number = ledger.begin(entry, keys)
@@ -278,6 +286,11 @@ class Sandbox:
                 status = action.status or 200
                 text = action.text.encode()
                 response = web.Response(status=status, body=text, headers=headers)
+            case "bomb":
+                headers = {"Content-Encoding": "gzip", **action.headers}
+                body = await asyncio.to_thread(gzip.compress, bytes(_BOMB))
+                status = action.status or answer.status
+                response = web.Response(status=status, body=body, headers=headers)
             case "truncate":
                 answer.body = answer.body[: len(answer.body) // 2]
                 response = _response(answer, entry.served)

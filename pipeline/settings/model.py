@@ -38,6 +38,7 @@ from pipeline.settings.sections import (
     Subscription,
     Throttle,
     Topics,
+    Tracing,
 )
 from schemas.mapping import NO_MAPPINGS, Mappings
 
@@ -76,6 +77,7 @@ class Settings(BaseSettings):
     http: Http = Http()
     secrets: Sealing = Sealing()
     log: Log = Log()
+    tracing: Tracing = Tracing()
     mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value
 
     _secrets_dir: Path | None = PrivateAttr(default=None)  # where the key may change

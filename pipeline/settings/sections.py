@@ -57,6 +57,7 @@ __all__ = [
     "Subscription",
     "Throttle",
     "Topics",
+    "Tracing",
 ]
 
 DEFAULT_REVISION: Final = "2023-10-15"  # what a blank klaviyo.api_revision stands for
@@ -123,6 +124,11 @@ class Klaviyo(Section):
 
     api_url: str = Field(
         default="https://a.klaviyo.com", description="Base URL of the API."
+    )
+    ssl_cafile: str = Field(
+        default="",
+        description="File of the authorities to trust for api_url; blank is the "
+        "system's.",
     )
     api_key: SecretStr = Field(
         default=SecretStr(""), description="Private key `pk_...` of the account."
@@ -235,7 +241,7 @@ class Throttle(Section):
         default=None, description="Seconds that `throttle.limit_reverse` counts over."
     )
     concurrent_connections: Count = Field(
-        default=10, description="Connections to Klaviyo."
+        default=10, description="Connections to each of Klaviyo's endpoints."
     )
     quota_share: Annotated[float, BeforeValidator(not_bool)] = Field(
         default=1.0,
@@ -343,6 +349,17 @@ class SchemaRegistry(Section):
         description="Schema Registry for values in Confluent's wire format; needs the "
         "extra `registry`.",
     )
+
+    @field_validator("url")
+    @classmethod
+    def _plain(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if value and (parts.scheme not in {"http", "https"} or not parts.hostname):
+            raise ValueError("must be a URL that starts with https:// or http://")
+        if "@" in parts.netloc:  # it is shown, unlike a secret
+            raise ValueError("must have no login in it: set username and password")
+        return value
+
     username: str = Field(default="", description="User of its login, if any.")
     password: SecretStr = Field(
         default=SecretStr(""), description="Password of that login."
@@ -555,6 +572,16 @@ class Sealing(Section):
         default=SecretStr(""),
         description="Fernet key that seals stored tokens, needed with OAuth; to change "
         "it, put the new one before the old one with a comma between them.",
+    )
+
+
+class Tracing(Section):
+    """Spans, by OpenTelemetry."""
+
+    enabled: bool = Field(
+        default=False,
+        description="True sends a span for each request to Klaviyo; needs the extra "
+        "`tracing`, and OpenTelemetry's own variables say where to.",
     )
 
 

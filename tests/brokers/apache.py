@@ -20,7 +20,14 @@ from typing import Final, Protocol, Self
 
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin._scram import (
+    ScramCredentialInfo,
+    ScramMechanism,
+    UserScramCredentialUpsertion,
+)
 from confluent_kafka.cimpl import NewTopic
+
+from tests.certificates import Authority, Pair
 
 __all__ = ["PASSWORD", "USER", "Apache", "Unavailable", "find"]
 
@@ -47,7 +54,8 @@ class _Machine(Protocol):
 
 
 class _Java:
-    def __init__(self) -> None:
+    def __init__(self, cluster: str = "") -> None:
+        self.cluster = cluster or uuid.uuid4().hex[:22]
         self._folder = Path(tempfile.mkdtemp(prefix="kafka-test-"))
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -56,13 +64,12 @@ class _Java:
         if not file.exists():
             settings = {**properties, "log.dirs": str(self._folder / "data")}
             file.write_text("".join(f"{k}={v}\n" for k, v in settings.items()))
-            cluster = uuid.uuid4().hex[:22]
             _run(
                 *_java(),
                 "kafka.tools.StorageTool",
                 "format",
                 "-t",
-                cluster,
+                self.cluster,
                 "-c",
                 str(file),
             )
@@ -133,7 +140,13 @@ class Apache:
 
     def __init__(self, bootstrap: str = "", machine: _Machine | None = None) -> None:
         self.bootstrap = bootstrap
-        self.sasl = ""  # a second address, for USER with PASSWORD only; ours have one
+        # More addresses, for USER with PASSWORD only; brokers of ours have them.
+        self.sasl = ""  # PLAIN, unencrypted
+        self.tls = ""  # SCRAM-SHA-512 over TLS, vouched for by the file `authority`
+        self.authority = Path()
+        # One more, where a test may put a proxy, and where that must lead to.
+        self.proxied = self.behind = ""
+        self.more: dict[str, str] = {}  # properties beside and instead of ours
         self._machine = machine
         self._properties: dict[str, str] = {}
 
@@ -146,11 +159,26 @@ class Apache:
         if self._machine is None:
             self._await()
             return self
-        client, login, controller = (f"127.0.0.1:{port}" for port in _ports(3))
-        self.bootstrap, self.sasl = client, login
-        self._properties = _properties(client, login, controller)
+        ports = [f"127.0.0.1:{port}" for port in _ports(6)]
+        self.bootstrap, self.sasl, self.tls, self.proxied, self.behind = ports[:5]
+        self._folder = tempfile.TemporaryDirectory(prefix="kafka-test-")
+        authority = Authority(Path(self._folder.name))
+        self.authority = authority.file
+        addresses = {
+            "PLAINTEXT": self.bootstrap,
+            "SASL_PLAINTEXT": self.sasl,
+            "SASL_SSL": self.tls,
+            "PROXIED": self.behind,
+        }
+        pair = authority.vouch("127.0.0.1")
+        self._properties = _properties(addresses, self.proxied, ports[5], pair)
+        self._properties |= self.more
+        if self._properties["process.roles"] == "broker":
+            own, _, _ = self._properties["listeners"].partition(",CONTROLLER")
+            self._properties["listeners"] = own
         try:
             self.start()
+            self._admit()
         except BaseException:
             self.__exit__()
             raise
@@ -159,6 +187,15 @@ class Apache:
     def __exit__(self, *_: object) -> None:
         if self._machine is not None:
             self._machine.remove()
+            self._folder.cleanup()
+
+    def _admit(self) -> None:
+        """Let USER log in by SCRAM; unlike PLAIN's, its passwords are in the cluster."""
+        scram = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_512, 4096)
+        user = UserScramCredentialUpsertion(USER, scram, PASSWORD.encode())
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        for future in admin.alter_user_scram_credentials([user]).values():
+            future.result(20)
 
     @property
     def _owned(self) -> _Machine:
@@ -182,12 +219,36 @@ class Apache:
         """Go on after `freeze`."""
         self._owned.resume()
 
+    def second(self) -> "Apache":
+        """Another broker of the same cluster, not yet entered; raises `Unavailable`."""
+        if not isinstance(self._machine, _Java):
+            raise Unavailable("a second broker is started with Java and Maven only")
+        other = Apache(machine=_Java(self._machine.cluster))
+        voters = "controller.quorum.voters"
+        other.more = {
+            **self.more,
+            "process.roles": "broker",
+            "node.id": "2",
+            voters: self._properties[voters],
+        }
+        return other
+
     def create(self, *topics: str, partitions: int = 1, **config: str) -> None:
         """Make topics; configuration keys have underscores for dots."""
         settings = {key.replace("_", "."): value for key, value in config.items()}
         admin = AdminClient({"bootstrap.servers": self.bootstrap})
         new = [NewTopic(name, partitions, 1, config=settings) for name in topics]
         for future in admin.create_topics(new).values():
+            future.result(20)
+
+    def lose(self, *topics: str, group: str = "") -> None:
+        """Delete topics, or a group with its offsets, as nobody should."""
+        admin = AdminClient({"bootstrap.servers": self.bootstrap})
+        for future in admin.delete_topics([*topics]).values() if topics else ():
+            future.result(20)
+        while {*topics} & admin.list_topics(timeout=10).topics.keys():
+            time.sleep(0.05)
+        for future in admin.delete_consumer_groups([group]).values() if group else ():
             future.result(20)
 
     def _await(self) -> None:
@@ -224,24 +285,36 @@ def find() -> Apache:
     )
 
 
-def _properties(client: str, login: str, controller: str) -> dict[str, str]:
-    module = "org.apache.kafka.common.security.plain.PlainLoginModule required"
-    listeners = f"PLAINTEXT://{client},SASL_PLAINTEXT://{login}"
+def _properties(
+    addresses: Mapping[str, str], proxied: str, controller: str, pair: Pair
+) -> dict[str, str]:
+    modules = "org.apache.kafka.common.security"
+    listeners = ",".join(f"{name}://{at}" for name, at in addresses.items())
+    plain, encrypted = "listener.name.sasl_plaintext", "listener.name.sasl_ssl"
     return {
         "process.roles": "broker,controller",
         "node.id": "1",
         "controller.quorum.voters": f"1@{controller}",
         "controller.listener.names": "CONTROLLER",
         "listeners": f"{listeners},CONTROLLER://{controller}",
-        "advertised.listeners": listeners,
+        "advertised.listeners": listeners.replace(addresses["PROXIED"], proxied),
         "listener.security.protocol.map": (
-            "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT"
+            "PLAINTEXT:PLAINTEXT,SASL_PLAINTEXT:SASL_PLAINTEXT,SASL_SSL:SASL_SSL,"
+            "PROXIED:PLAINTEXT,"
+            "CONTROLLER:PLAINTEXT"
         ),
         "inter.broker.listener.name": "PLAINTEXT",
-        "sasl.enabled.mechanisms": "PLAIN",
-        "listener.name.sasl_plaintext.plain.sasl.jaas.config": (
-            f'{module} user_{USER}="{PASSWORD}";'
+        f"{plain}.sasl.enabled.mechanisms": "PLAIN",
+        f"{plain}.plain.sasl.jaas.config": (
+            f'{modules}.plain.PlainLoginModule required user_{USER}="{PASSWORD}";'
         ),
+        f"{encrypted}.sasl.enabled.mechanisms": "SCRAM-SHA-512",
+        f"{encrypted}.scram-sha-512.sasl.jaas.config": (
+            f"{modules}.scram.ScramLoginModule required;"
+        ),
+        f"{encrypted}.ssl.keystore.type": "PEM",
+        f"{encrypted}.ssl.keystore.certificate.chain": _line(pair.certificate),
+        f"{encrypted}.ssl.keystore.key": _line(pair.key),
         # After a kill -9 it must not wait for its own old session to end.
         "broker.session.timeout.ms": "1000",
         "broker.heartbeat.interval.ms": "300",
@@ -255,9 +328,14 @@ def _properties(client: str, login: str, controller: str) -> dict[str, str]:
     }
 
 
+def _line(pem: str) -> str:
+    """PEM as one line of a properties file, which reads \\n as the end of a line."""
+    return pem.strip().replace("\n", "\\n")
+
+
 def _variable(key: str) -> str:
-    """The image's form of a property's name: dots become _, and _ becomes __."""
-    return key.replace("_", "__").replace(".", "_").upper()
+    """The image's form of a property's name: . becomes _, _ becomes __, - becomes ___."""
+    return key.replace("_", "__").replace("-", "___").replace(".", "_").upper()
 
 
 def _java(*more: str) -> list[str]:

@@ -8,7 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import (
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
@@ -40,6 +47,7 @@ class Rig:
     bootstrap: str
     sandbox: Sandbox
     partitions: int = 3
+    replicas: int = 1
     sent: int = 0  # records written so far
     number: str = field(default_factory=lambda: uuid.uuid4().hex[:8])
 
@@ -70,7 +78,7 @@ class Rig:
             admin = AdminClient({"bootstrap.servers": self.bootstrap})
             wanted = [(self.customers, self.partitions), (self.orders, self.partitions)]
             wanted.append((self.dead_letters, 1))
-            made = admin.create_topics([NewTopic(n, p, 1) for n, p in wanted])
+            made = admin.create_topics([NewTopic(n, p, self.replicas) for n, p in wanted])
             for future in made.values():
                 future.result(20)
 
@@ -81,7 +89,16 @@ class Rig:
         names = {"shop.customers": self.customers, "shop.orders": self.orders}
 
         def write() -> int:
-            producer = Producer({"bootstrap.servers": self.bootstrap, "linger.ms": 5})
+            # Without idempotence a batch that is tried again may come after the next one:
+            # then the shop's order is not that of the topic.
+            producer = Producer(
+                {
+                    "bootstrap.servers": self.bootstrap,
+                    "linger.ms": 5,
+                    "enable.idempotence": True,
+                    "log_level": 2,  # that a new broker is not ready yet is no news
+                }
+            )
             count = 0
             for made in records:
                 producer.produce(names[made.topic], made.value, made.key)
@@ -149,7 +166,12 @@ class Rig:
                 for topic in (self.customers, self.orders):
                     found = consumer.list_topics(topic, 10).topics[topic].partitions
                     places = [TopicPartition(topic, number) for number in found]
-                    committed = consumer.committed(places, 10)
+                    try:
+                        committed = consumer.committed(places, 10)
+                    except KafkaException as error:
+                        if error.args[0].code() != KafkaError.NOT_COORDINATOR:
+                            raise
+                        committed = []  # a broker so new that it has no groups yet
                     done += sum(max(0, place.offset) for place in committed)
                 return self.sent - done
             finally:

@@ -12,7 +12,7 @@ from pipeline.demo.shop import Made
 from tests.flow.rig import Rig, until
 
 CROWD = 3000
-KILLS = 8
+KILLS = 4
 JOBS = "POST /api/profile-bulk-import-jobs"
 
 
@@ -117,24 +117,41 @@ async def test_a_fault_at_the_start_of_a_job_costs_nothing(
 async def test_kills_in_every_phase_of_a_job(
     rig: Rig, say: Callable[[str], None]
 ) -> None:
-    """A job of a dead process never overwrites what its successor sends."""
-    rig.set(import_queued=0.5, import_processing=1.0)
+    """A job of a dead process never overwrites what its successor sends.
+
+    A job works for longer than it takes to notice that its process is dead. Every other
+    process dies before it has learnt the id of its job.
+    """
+    rig.set(import_queued=0.5, import_processing=9.0)
+    match = {"method": "POST", "path": JOBS.partition(" ")[2]}
+    slow = {"match": match, "action": {"kind": "drip", "seconds": 3.0}}
     chance = random.Random(5)
     imports = rig.sandbox.state.imports
     service = rig.service()
-    for turn in range(KILLS):
+
+    async def killed(turn: int, least: float, most: float) -> None:
         await rig.send(update(n, first_name=f"T{turn}") for n in range(1500))
         started = len(imports)
         await service.start()
-        await until(lambda: len(imports) > started, what="a job")  # noqa: B023
-        await asyncio.sleep(chance.uniform(0.0, 2.0))
+        await until(lambda: len(imports) > started, what="a job")
+        await asyncio.sleep(chance.uniform(least, most))
         await service.kill()
+
+    for turn in range(0, KILLS, 2):
+        rig.fault(slow)
+        await killed(turn, 0.0, 1.5)
+        rig.fault()
+        await killed(turn + 1, 0.0, 1.5)
+    await killed(KILLS, 1.0, 1.5)  # its id is noted, and nothing newer follows
+    sent = rig.accepted
     async with service:
         await rig.drained(within=120)
         assert await service.terminate() == 0
+    assert rig.accepted == sent, "what the dead one's job carried was sent again"
     rows = sum(job.total for job in imports.values())
-    say(f"{KILLS} kills, {rig.sent} updates: {len(imports)} jobs, {rows} rows")
-    assert names(rig) == {f"C-{n}": f"T{KILLS - 1}" for n in range(1500)}
+    say(f"{KILLS + 1} kills, {rig.sent} updates: {len(imports)} jobs, {rows} rows")
+    assert names(rig) == {f"C-{n}": f"T{KILLS}" for n in range(1500)}
+    assert rig.sandbox.ledger.violation_count == 0
 
 
 @pytest.mark.timeout(120)

@@ -376,6 +376,11 @@ async def test_a_discard_needs_a_reason_and_is_recorded(rig: Rig) -> None:
     assert "discarded" in shown.out
     assert "test data" in shown.out
     assert (await call(rig, "dead-letters", "replay")).out.startswith("0 records")
+    again = await call(rig, "dead-letters", "replay", name[0])
+    assert (again.code, again.out) == (
+        0,
+        f"{name[0]} is discarded already; nothing was sent.\n",
+    )
     for command in ("show", "replay"):
         missing = await call(rig, "dead-letters", command, "0:999")
         assert missing.code == 1

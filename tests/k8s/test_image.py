@@ -10,7 +10,7 @@ import pytest
 from tests.k8s.tools import K8S, ROOT
 
 IMAGE = K8S / "image"
-LOCKS = ("build.lock", "run.lock", "sandbox.lock")
+LOCKS = ("build.lock", "run.lock", "extras.lock", "sandbox.lock")
 
 
 def pins(file: Path) -> dict[str, tuple[str, frozenset[str]]]:
@@ -36,6 +36,7 @@ def test_what_only_tests_need_is_not_in_it() -> None:
     installed = pins(IMAGE / "run.lock").keys()
     assert not installed & {"pytest", "mypy", "confluent-kafka", "hatchling", "pip"}
     assert "confluent-kafka" in pins(IMAGE / "sandbox.lock")
+    assert pins(IMAGE / "extras.lock").keys() > {"opentelemetry-sdk", "fastavro"}
 
 
 def test_the_dockerfile_installs_by_the_proven_script_and_runs_as_nobody() -> None:
@@ -52,7 +53,7 @@ def test_the_dockerfile_installs_by_the_proven_script_and_runs_as_nobody() -> No
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("lock", ["run.lock", "sandbox.lock"])
+@pytest.mark.parametrize("lock", LOCKS[1:])
 def test_it_installs_into_an_empty_environment_and_starts(lock: str) -> None:
     if not os.environ.get("K8S_TESTS_REQUIRED"):
         pytest.skip("downloads packages; K8S_TESTS_REQUIRED=1 or k8s/image/prove.sh")

@@ -26,7 +26,7 @@ OTHERS = {
 }
 # What `run` takes (contract 2).
 ARGUMENTS: tuple[list[str], ...] = ([], ["--only", "forward"], ["--only", "reverse"])
-COMPONENTS = ("keda", "external-secrets")
+COMPONENTS = ("keda", "external-secrets", "kafka-authority")
 RENDERED = ("sandbox", "production", "everything")
 
 
@@ -169,6 +169,8 @@ def test_the_settings_are_those_of_the_program(
 
         settings = load(None, environment | {"PIPELINE_SECRETS_DIR": str(tmp_path)})
         settings.require_credential()
+        if file := settings.kafka.ssl_cafile:
+            assert mounts[str(Path(file).parent)] == "kafka-authority"
         (port,) = container["ports"]
         assert port["containerPort"] == settings.http.port
 

@@ -10,6 +10,7 @@ from confluent_kafka import Producer as Writer
 from pipeline.demo.broker import Broker
 from pipeline.errors import KafkaUnreachable
 from pipeline.kafka.admin import Admin
+from pipeline.kafka.format import TooNew
 from pipeline.kafka.producer import Unwritable
 from pipeline.kafka.state import State
 from pipeline.settings import Kafka
@@ -136,3 +137,23 @@ async def test_no_broker_is_said_in_time(
         with pytest.raises(KafkaUnreachable, match=r"127\.0\.0\.1:9"):
             await act(state)
     await state.close()
+
+
+async def test_what_the_next_release_wrote_is_read_and_later_ones_are_refused(
+    opened: Open, bootstrap: str
+) -> None:
+    state = opened()
+    await state.put("jobs", b"ours")
+    writer = Writer({"bootstrap.servers": bootstrap})
+
+    def write(prefix: str, number: bytes) -> None:
+        header: list[tuple[str, str | bytes | None]] = [("format", number)]
+        writer.produce(state._topic, b"{}", f"{prefix}/{number!r}", headers=header)
+        assert writer.flush(10) == 0
+
+    await asyncio.to_thread(write, "shop/oauth", b"2")
+    await asyncio.to_thread(write, "another/oauth", b"3")
+    assert await state.load() == {"jobs": b"ours", "b'2'": b"{}"}
+    await asyncio.to_thread(write, "shop/oauth", b"3")
+    with pytest.raises(TooNew, match="format 3"):
+        await opened().load()

@@ -8,7 +8,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline.cli.findings import Finding, exit_code
-from pipeline.cli.findings_klaviyo import _clock, _rows, look_at_klaviyo
+from pipeline.cli.findings_klaviyo import _clock, _readable_by_all, _rows, look_at_klaviyo
 from pipeline.klaviyo.client import Findings, Standing
 from pipeline.sandbox import Sandbox
 from pipeline.settings import Consent, Deliver, Klaviyo, Settings, Throttle
@@ -224,3 +224,15 @@ async def test_scopes_of_consent_are_missed_only_with_it(
     assert consent.grade == ("FAULT" if named else "ok")
     assert exit_code(findings) == (3 if named else 0)
     assert not named or f"lacks {', '.join(named)}" in consent.found
+
+
+@pytest.mark.parametrize(
+    ("url", "noted"),
+    [
+        ("https://a.klaviyo.com", False),
+        ("http://127.0.0.1:8090", False),
+        ("http://a.klaviyo.com", True),
+    ],
+)
+def test_a_way_that_all_can_read_is_noted(url: str, *, noted: bool) -> None:
+    assert bool(_readable_by_all(url)) == noted

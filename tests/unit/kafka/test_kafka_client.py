@@ -54,7 +54,7 @@ def test_the_insides_are_where_we_look_for_them() -> None:
         assert f"self.{name} = " in consumer
     coordinator = inspect.getsource(GroupCoordinator)
     tasks = ("_coordination_task", "_heartbeat_task", "_commit_refresh_task")
-    for name in (*tasks, "_rejoin_needed_fut"):
+    for name in (*tasks, "_rejoin_needed_fut", "member_id"):
         assert f"self.{name} = " in coordinator
     inside = inspect.getsource(fetcher.Fetcher)
     for name in ("_records", "_fetch_task", "_pending_tasks", "_fetch_waiters"):
@@ -91,4 +91,4 @@ def test_prefetch_is_shared_between_the_partitions() -> None:
     for count in (1, 8, 100, 10_000):
         client.seek({("t", number): 0 for number in range(count)})
         sizes.append(Consumer._fetcher._max_partition_fetch_bytes)
-    assert sizes == [4 * 2**20, 4 * 2**20, 32 * 2**20 // 100, 64 * 2**10]
+    assert sizes == [4 * 2**20, 3 * 2**20, 24 * 2**20 // 100, 64 * 2**10]

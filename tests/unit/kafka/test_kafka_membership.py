@@ -51,6 +51,7 @@ class Stub:
         self.broker.clients.append(self)
         self.settings = settings
         self.joined = True
+        self.lost = False
         self.ended: str | None = None
         self.error: Exception | None = None
         self.listener: module._Listener | None = None
@@ -207,6 +208,26 @@ async def test_a_flow_that_fails_at_a_revoke_loses_its_partitions_all_the_same(
     await rig.give(ONE)
     rig.when_revoked = fail
     await rig.member.revoked(rig.client)  # type: ignore[arg-type]
+    assert rig.member.assigned == frozenset()
+
+
+async def test_a_member_the_group_went_on_without_ends_nothing(rig: Rig) -> None:
+    """Others own the partitions already: what it would send now would be of yesterday."""
+    cut_short = []
+
+    async def drain() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cut_short.append(True)
+            raise
+
+    await rig.give(ONE)
+    rig.when_revoked = drain
+    rig.client.lost = True
+    async with asyncio.timeout(5):
+        await rig.member.revoked(rig.client)  # type: ignore[arg-type]
+    assert cut_short
     assert rig.member.assigned == frozenset()
 
 

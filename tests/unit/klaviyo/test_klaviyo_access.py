@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.kafka.producer import Unwritable
 from pipeline.klaviyo.access import Access
+from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.client import Client
-from pipeline.klaviyo.connect import AnotherAccount, Connect
+from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.oauth import (
     App,
@@ -89,6 +90,7 @@ class World:
 
     def __init__(self) -> None:
         self.store = MemoryStore()
+        self.accounts = MemoryStore()
         self.sandbox = Sandbox(clock=LoopClock(), limits=False)
         self._stack = AsyncExitStack()
 
@@ -111,7 +113,7 @@ class World:
 
     def connect(self, **other: Any) -> Connect:
         vault = Vault(self.store, KEY, LoopClock(), lambda: 0.5)
-        return Connect(self.oauth(**other), vault)
+        return Connect(self.oauth(**other), vault, Belongs(self.accounts))
 
     async def login(self, *, replace: bool = False, **other: Any) -> None:
         connect = self.connect(**other)
@@ -215,7 +217,7 @@ async def test_another_account_is_refused_unless_told() -> None:
         tokens = await world.connect().connected()
         assert tokens is not None
         assert tokens.account_id == "SaNdBx"
-        assert len(world.sandbox.oauth.installs) == 1, "the other is not left installed"
+        assert world.counts["revoked"] == 0, "another service may deliver to the other"
         await world.login(replace=True)
         tokens = await world.connect().connected()
         assert tokens is not None
@@ -385,6 +387,28 @@ async def test_removed_at_klaviyo_halts_and_a_login_ends_it_without_a_restart() 
         assert asyncio.get_running_loop().time() - started < 10
         assert [one.reasons() for one in replicas] == ["", ""]
         assert world.accepted == 20
+
+
+@virtual
+async def test_a_login_by_a_clock_far_behind_ends_the_halt_too() -> None:
+    class Behind(LoopClock):
+        def now(self) -> float:
+            return super().now() - 600
+
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        world.sandbox.oauth.uninstall()
+        sending = asyncio.create_task(replica.client.create_event(EVENT))
+        while "needs_authorisation" not in replica.reasons():
+            await asyncio.sleep(1)
+        await Vault(world.store, KEY, LoopClock(), lambda: 0.5).write(None)  # a logout
+        connect = world.connect()
+        connect._oauth._clock = Behind()
+        asked = connect.ask()
+        await connect.finish(asked, await decide(asked.url))
+        await sending
+        assert replica.reasons() == ""
 
 
 @virtual

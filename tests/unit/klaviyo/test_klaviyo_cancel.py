@@ -89,7 +89,7 @@ async def _one(script: str, suspension: int, *, ready: bool, warm: bool) -> bool
         assert family._waiting == 0
         assert not family._turn.locked()
         assert family.closed_for() == 0
-        assert rig.session._connections._value == 2
+        assert rig.session._connections["create_event"]._value == 2
         assert not rig.session._halts._probing
         assert not rig.health.halted
         assert rig.health.waits() == {}

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from pipeline.clock import SYSTEM
 from pipeline.klaviyo import connect_page
+from pipeline.klaviyo.account import Belongs
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.oauth import App, OAuth
@@ -32,6 +33,7 @@ class Visitor:
         self.base = f"http://localhost:{port}"
         self.sandbox = sandbox
         self.store = MemoryStore()
+        self.accounts = MemoryStore()
         app = App(
             client_id="sandbox",
             client_secret="sandbox",
@@ -39,7 +41,8 @@ class Visitor:
             scopes=("accounts:read", "events:write"),
         )
         oauth = OAuth(app, sandbox.url, "test", "2026-07-15", SYSTEM)
-        self.connect = Connect(oauth, Vault(self.store, KEY, SYSTEM, lambda: 0.5))
+        vault = Vault(self.store, KEY, SYSTEM, lambda: 0.5)
+        self.connect = Connect(oauth, vault, Belongs(MemoryStore()))
         metrics = Metrics()
         self.health = Health(metrics, SYSTEM)
         self.page = ConnectPage(self.connect, self.health, SYSTEM)

@@ -307,6 +307,18 @@ async def test_waiting_for_a_connection_is_not_the_servers_time() -> None:
 
 
 @virtual
+async def test_an_endpoint_that_hangs_leaves_the_others_their_connections() -> None:
+    async with Rig(connections=1) as rig:
+        rig.always = lambda seen: Reply(delay=20 if seen.body == EVENT else 0)
+        hanging = [asyncio.create_task(rig.client.create_event(EVENT)) for _ in range(3)]
+        await asyncio.sleep(1)
+        async with asyncio.timeout(5):
+            await rig.client.import_profile(b"{}")
+        for task in hanging:
+            task.cancel()
+
+
+@virtual
 async def test_a_call_cancelled_before_it_was_sent_takes_no_slot() -> None:
     async with Rig(Reply(), Reply(delay=5), connections=1) as rig:
         await rig.client.create_event(EVENT)

@@ -25,6 +25,13 @@ def test_a_cursor_nobody_can_use_names_its_cure(value: bytes) -> None:
     assert decode(value, NOW, stamp(100), 100).updated == 100
 
 
+@pytest.mark.parametrize("start", ["now", "all"])
+def test_a_lost_one_is_not_taken_for_the_first(start: str) -> None:
+    with pytest.raises(CursorLost, match=r"PIPELINE_REVERSE__START=20.*Z klaviyo"):
+        decode(None, NOW, start, int(NOW), lost=True)
+    assert decode(None, NOW, stamp(100), 100, lost=True) == Cursor(100, 100, 100)
+
+
 def test_it_never_goes_back() -> None:
     cursor = Cursor(10, 10, 0, 10)
     assert cursor.advanced(updated=5, suppressed=5, swept=5) == cursor

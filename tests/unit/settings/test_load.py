@@ -315,6 +315,8 @@ def test_all_findings_are_named_at_once_each_with_its_place(
         ("KAFKA__START", "begin", "must be 'none', 'earliest' or 'latest'"),
         ("KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "needs sasl_username and sasl_password"),
         ("KAFKA__SSL_KEYFILE", "key.pem", "ssl_keyfile needs ssl_certfile"),
+        ("SCHEMA_REGISTRY__URL", "registry:8081", "must be a URL"),
+        ("SCHEMA_REGISTRY__URL", "https://u:p@registry", "must have no login in it"),
         ("TOPICS__DEAD_LETTERS", "..", "must be a Kafka topic name"),
         ("TOPICS__DEAD_LETTERS", "shop.orders", "would be read again"),
         ("SUBSCRIPTION__NAME", "!!!", "at least one letter a-z or digit"),

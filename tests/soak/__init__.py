@@ -1,0 +1,1 @@
+"""Both directions under random faults for a long time; then the ledger."""
