@@ -189,12 +189,11 @@ async def test_nor_after_half_an_hour(revision: str) -> None:
 
 @virtual
 async def test_an_old_revision_takes_fewer_and_no_history() -> None:
-    old = {"today": "2024-08-01", "opt_in": "double_opt_in"}
-    async with World("2024-06-15", **old) as world:
+    async with World("2024-06-15", today="2024-08-01") as world:
         said = {"email": {"status": "subscribed", "at": "2024-05-01T00:00:00Z"}}
         busy = {"kind": "status", "status": 429, "retry_after": 20}
         fault(world, "subscription-bulk-create", busy, times=1)
-        world.say(**ADA, consent=said)
+        world.say(id="A", email="first@shop.dev", consent=said)
         await asyncio.sleep(1)
         for number in range(250):  # all of them wait for the end of the pause
             world.say(id=f"C-{number}", email=f"c{number}@shop.dev", consent=said)
