@@ -536,15 +536,19 @@ def forward(
     Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
     `asked` what was asked for lately is forgotten at the end.
     """
-    consents = Consents(
-        client=client,
-        lists=Lists(client.subscriptions, SYSTEM, create=settings.consent.create_lists),
-        asked=asked or Asked(None, health, SYSTEM),
-        source=settings.subscription.name,
-        default=settings.consent.list,
-        metrics=metrics,
-        clock=SYSTEM,
-    )
+    consents = None
+    if settings.consent.writes:
+        consents = Consents(
+            client=client,
+            lists=Lists(
+                client.subscriptions, SYSTEM, create=settings.consent.create_lists
+            ),
+            asked=asked or Asked(None, health, SYSTEM),
+            source=settings.subscription.name,
+            default=settings.consent.list,
+            metrics=metrics,
+            clock=SYSTEM,
+        )
     return Flow(
         planner=planner,
         client=client,
