@@ -564,15 +564,19 @@ def forward(
         links = Links()
         linking = links, kept("links", links)
         merge = Merges(client, *linking).merge
-    consents = Consents(
-        client=client,
-        lists=Lists(client.subscriptions, SYSTEM, create=settings.consent.create_lists),
-        asked=asked or Asked(None, health, SYSTEM),
-        source=settings.subscription.name,
-        default=settings.consent.list,
-        metrics=metrics,
-        clock=SYSTEM,
-    )
+    consents = None
+    if settings.consent.writes:
+        consents = Consents(
+            client=client,
+            lists=Lists(
+                client.subscriptions, SYSTEM, create=settings.consent.create_lists
+            ),
+            asked=asked or Asked(None, health, SYSTEM),
+            source=settings.subscription.name,
+            default=settings.consent.list,
+            metrics=metrics,
+            clock=SYSTEM,
+        )
     return Flow(
         planner=planner,
         client=client,

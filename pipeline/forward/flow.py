@@ -153,16 +153,9 @@ class Flow:
         tasks += [asyncio.create_task(each.run()) for each in self._facts]
         served = self._deliver.served
         tasks += [
-            asyncio.create_task(
-                self._batcher.run(
-                    *(
-                        route
-                        for route in routes
-                        if route.since <= served and (self._imports or not route.jobs)
-                    )
-                )
-            )
+            asyncio.create_task(self._batcher.run(*usable))
             for routes in ROUTES
+            if (usable := [each for each in routes if self._usable(each, served)])
         ]
         try:
             await asyncio.wait(
@@ -178,6 +171,11 @@ class Flow:
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._abandon()
             await asyncio.gather(*(each.close() for each in self._facts))
+
+    def _usable(self, route: Route, served: str) -> bool:
+        if route.kind in ("consent", "late"):
+            return self._consents is not None
+        return route.since <= served and (self._imports is not None or not route.jobs)
 
     async def _read(self, stop: asyncio.Event) -> None:
         while not stop.is_set():

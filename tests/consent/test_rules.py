@@ -12,6 +12,7 @@ from tests.consent.world import (
     UNSUBSCRIBE,
     World,
     at,
+    fault,
 )
 from tests.virtual_time import virtual
 
@@ -143,6 +144,7 @@ async def test_a_newer_consent_subscribes_again(revision: str) -> None:
 async def test_the_owner_of_the_address_decides(revision: str) -> None:
     """The customer's profile has another address; its owner has unsubscribed."""
     async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev")
         await world.heard(id="C-2", email="eve@shop.dev")
         world.consent("eve@shop.dev").unsubscribe("email.marketing", world.clock.now())
         await world.heard(at(-60), id="C-1", email="eve@shop.dev", consent=YES)
@@ -173,6 +175,35 @@ async def test_who_is_subscribed_is_not_asked_again(revision: str) -> None:
         await world.heard(**ADA, consent=NO)
         await world.heard(**ADA, consent=NO)
         assert world.count(UNSUBSCRIBE) == 1
+
+
+@each
+@virtual
+async def test_nor_after_half_an_hour(revision: str) -> None:
+    async with World(revision) as world:
+        await world.heard(**ADA, consent=YES)
+        await asyncio.sleep(3600)
+        await world.heard(**ADA, consent=YES)
+        assert world.count(SUBSCRIBE) == 1
+
+
+@virtual
+async def test_an_old_revision_takes_fewer_and_no_history() -> None:
+    async with World("2024-06-15", today="2024-08-01") as world:
+        said = {"email": {"status": "subscribed", "at": "2024-05-01T00:00:00Z"}}
+        busy = {"kind": "status", "status": 429, "retry_after": 20}
+        fault(world, "subscription-bulk-create", busy, times=1)
+        world.say(id="A", email="first@shop.dev", consent=said)
+        await asyncio.sleep(1)
+        for number in range(250):  # all of them wait for the end of the pause
+            world.say(id=f"C-{number}", email=f"c{number}@shop.dev", consent=said)
+        await world.settled()
+        rows = [
+            len(job["attributes"]["profiles"]["data"]) for job in world.bodies(SUBSCRIBE)
+        ]
+        assert sum(rows) == 251
+        assert max(rows) == 100
+        assert not world.letters
 
 
 @each
