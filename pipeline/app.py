@@ -556,6 +556,8 @@ def forward(
         facts.append(Facts(state, table, health, writes=writes))
         return facts[-1]
 
+    policy = settings.deletes.policy
+    ending = None if policy == "ignore" else policy
     erasing = linking = merge = None
     if settings.deletes.policy == "erase":
         erased = Erased(settings.secrets.key.get_secret_value())
@@ -581,7 +583,7 @@ def forward(
         planner=planner,
         client=client,
         deliver=Deliver(client, metrics, settings.profile.identity_conflict, merge),
-        deletions=Deletions(client, SYSTEM, erasing, linking),
+        deletions=Deletions(client, SYSTEM, ending, erasing, linking),
         facts=facts,
         imports=imports,
         consents=consents,

@@ -6,7 +6,7 @@ id of the profile. Before it is asked for, the person stands on the deny-list.
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.clock import Clock
 from pipeline.klaviyo.client import Client
@@ -40,12 +40,17 @@ class Deletions:
         self,
         client: Client,
         clock: Clock,
+        kind: Literal["suppress", "erase"] | None = None,
         erased: "tuple[Erased, Facts] | None" = None,
         links: "tuple[Links, Facts] | None" = None,
     ) -> None:
-        """`erased` is the deny-list; `links` say who became whom."""
+        """`kind` is what there is to carry, if anything.
+
+        `erased` is the deny-list; `links` say who became whom.
+        """
         self._existing = client.existing
         self._clock = clock
+        self.kind = kind
         self._erased = erased
         self._links = links
 

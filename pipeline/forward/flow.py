@@ -11,7 +11,7 @@ read again.
 """
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -84,6 +84,7 @@ ROUTES: Final = (
         Route("bulk_subscribe_profiles", "late", subscriptions.LARGEST),
     ),
 )
+ENDS: Final = frozenset({"suppress", "erase"})  # the kinds of a customer's end
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
 FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
@@ -151,11 +152,8 @@ class Flow:
         tasks = [reader, asyncio.create_task(self._commit_often())]
         tasks.append(asyncio.create_task(self._audit.run()))
         tasks += [asyncio.create_task(each.run()) for each in self._facts]
-        served = self._deliver.served
         tasks += [
-            asyncio.create_task(self._batcher.run(*usable))
-            for routes in ROUTES
-            if (usable := [each for each in routes if self._usable(each, served)])
+            asyncio.create_task(self._batcher.run(*routes)) for routes in self._routes()
         ]
         try:
             await asyncio.wait(
@@ -172,10 +170,19 @@ class Flow:
             await self._abandon()
             await asyncio.gather(*(each.close() for each in self._facts))
 
-    def _usable(self, route: Route, served: str) -> bool:
+    def _routes(self) -> Iterator[list[Route]]:
+        """The routes that this run may need, those for one kind together."""
+        for routes in ROUTES:
+            if needed := [route for route in routes if self._needed(route)]:
+                yield needed
+
+    def _needed(self, route: Route) -> bool:
         if route.kind in ("consent", "late"):
             return self._consents is not None
-        return route.since <= served and (self._imports is not None or not route.jobs)
+        if route.kind in ENDS:
+            return route.kind == self._deletions.kind
+        known = route.since <= self._deliver.served
+        return known and (self._imports is not None or not route.jobs)
 
     async def _read(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -226,7 +233,7 @@ class Flow:
         outcomes: Sequence[Outcome | None]
         if route.jobs and self._imports:
             outcomes = await self._imports.send(group.items, permit, self._commit)
-        elif route.kind in ("suppress", "erase"):
+        elif route.kind in ENDS:
             outcomes = await self._deletions.send(group.items, permit)
         elif route.kind in ("consent", "late") and self._consents:
             outcomes = await self._consents.send(group.items, permit)

@@ -54,7 +54,7 @@ async def test_who_is_erased(revision: str, who: Identity, gone: set[str]) -> No
         erased, kept = Erased(Fernet.generate_key().decode()), Kept()
         erased.load({})
         facts: Any = kept
-        deletions = Deletions(client, SYSTEM, (erased, facts))
+        deletions = Deletions(client, SYSTEM, "erase", (erased, facts))
         assert await ended(deletions, EraseProfile(who)) == [DELIVERED]
         wanted = {profile.id for name, profile in people.items() if name in gone}
         assert set(sandbox.state.deleted) == wanted
@@ -70,7 +70,7 @@ async def test_who_became_the_erased_is_erased_too_and_forgotten() -> None:
         erased.load({})
         links.learn("C-2", "C-1")
         facts: Any = kept
-        deletions = Deletions(client, SYSTEM, (erased, facts), (links, facts))
+        deletions = Deletions(client, SYSTEM, "erase", (erased, facts), (links, facts))
         await ended(deletions, EraseProfile(Identity("C-1")))
         assert kept.entries["C-2"] is None
         assert links.became("C-1") == []
@@ -86,7 +86,7 @@ async def test_the_list_knows_before_klaviyo_does() -> None:
         erased = Erased(Fernet.generate_key().decode())
         erased.load({})
         facts: Any = Kept(log)
-        deletions = Deletions(client, SYSTEM, (erased, facts))
+        deletions = Deletions(client, SYSTEM, "erase", (erased, facts))
         erase = client.existing.erase
 
         async def noted(body: bytes) -> Any:
