@@ -26,6 +26,7 @@ CUSTOMERS = 300
 SAMPLE = 5.0  # s
 GROWTH = 1.25  # of memory, from the first third to the last, at most
 SPARE = 15  # files and tasks by which a busy moment may differ from a quiet one
+ECHOES = 5  # a kill -9 may leave: what Klaviyo took in the last milliseconds before it
 TIMES = 12  # that are shown
 SETTLED = 180.0  # s for all to arrive after the last fault
 
@@ -91,7 +92,6 @@ def settings(back: Reverse, kafka: Apache, way: Proxy) -> dict[str, str]:
         "topics__state": back.state,
         "reverse__enabled": "true",
         "reverse__interval": "1",
-        "reverse__settle": "2",
         "reverse__overlap": "60",
         "reverse__start": "all",
     }
@@ -160,7 +160,10 @@ async def _soak(
         wrong.append(str(error))
     found = await back.read()
     wrong += marketer.chain(found)
-    print(f"{marketer.edits} edits in Klaviyo, {len(found)} messages said of them")
+    echoes = marketer.echoes(found)
+    print(f"{marketer.edits} edits in Klaviyo, {len(found)} messages, {echoes} echoes")
+    if echoes > ECHOES * harm.done["kill -9"]:
+        wrong.append(f"{echoes} echoes of our own writes")
     print(", ".join(f"{name} {count}" for name, count in sorted(harm.done.items())))
     print(f"the replica that never ended: {held}")
     return wrong + held.grown()

@@ -52,7 +52,7 @@ class Marketer:
         )
 
     def chain(self, found: list[Said]) -> list[str]:
-        """What is wrong with it: messages twice, gaps, echoes of the shop's changes."""
+        """What is wrong with it: messages twice, gaps."""
         wrong = [
             f"{count} times {id}"
             for id, count in Counter(each.id for each in found).items()  # noqa: A001
@@ -66,10 +66,14 @@ class Marketer:
             if each.who in now:
                 wrong += _gaps(each, now[each.who], field)
             now[each.who] = each.value["profile"]
-            changed = set(each.value.get("changed", ()))
-            if each.kind == "updated" and changed and not changed & {"company", "title"}:
-                wrong.append(f"echo of {sorted(changed)}")
         return wrong
+
+    def echoes(self, found: list[Said]) -> int:
+        """Messages that say nothing but what the shop had written."""
+        return sum(
+            each.kind == "updated" and not {"company", "title"} & {*each.value["changed"]}
+            for each in found
+        )
 
 
 def _gaps(each: Said, before: dict[str, Any], field: str) -> list[str]:
