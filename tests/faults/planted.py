@@ -6,8 +6,8 @@
     dns     what every name resolves to; "refused", or "silent" for 15 s
     block   [number, seconds]: each new number blocks the event loop once so long
 
-Beside it, in `<file>.tasks`, stand, each second anew, how many tasks the loop has, and how
-many objects were made since the garbage collector last looked for cycles.
+Beside it, in `<file>.tasks`, stand, each second anew, how many tasks the loop has, and
+how many objects were made since the garbage collector last looked for cycles.
 
 `PLANT_DEATH` is `moment:n`: SIGKILL to itself the n-th time it comes to that moment.
 """
