@@ -424,7 +424,7 @@ def test_settings_never_change() -> None:
 
 def test_every_setting_is_described_with_default_and_one_sentence() -> None:
     described = {setting.name: setting for setting in describe()}
-    assert len(described) == 66
+    assert len(described) == 68
     for setting in described.values():
         assert setting.meaning.endswith("."), setting.name
         assert setting.default, setting.name
