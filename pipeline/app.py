@@ -33,11 +33,16 @@ from pipeline.forward.asked import Asked
 from pipeline.forward.audit import Audit
 from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deletions import Deletions
 from pipeline.forward.deliver import Deliver
+from pipeline.forward.erased import Erased
+from pipeline.forward.facts import Facts, Table
 from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
 from pipeline.forward.imports import Imports
 from pipeline.forward.ledger import Ledger
+from pipeline.forward.links import Links
+from pipeline.forward.merges import Merges
 from pipeline.forward.plan import Planner
 from pipeline.forward.sent import Sent
 from pipeline.forward.source import Source
@@ -76,7 +81,7 @@ from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
 from pipeline.settings import Settings
 from schemas import event as schema
-from schemas.klaviyo import BACKFILL_SINCE
+from schemas.klaviyo import BACKFILL_SINCE, most_properties
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.observe.tracing import Tracing
@@ -95,6 +100,7 @@ __all__ = [
     "telling",
 ]
 
+ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
 
@@ -476,11 +482,14 @@ def _vault(settings: Settings, state: State) -> Vault:
 
 def _oauth(settings: Settings) -> OAuth:
     klaviyo = settings.klaviyo
+    scopes = klaviyo.scopes
+    if settings.deletes.policy == "erase" and ERASES not in scopes:
+        scopes = (*scopes, ERASES)
     registered = Registered(
         client_id=klaviyo.client_id,
         client_secret=klaviyo.client_secret.get_secret_value(),
         redirect_url=klaviyo.redirect_url,
-        scopes=klaviyo.scopes,
+        scopes=scopes,
     )
     return OAuth(
         registered,
@@ -530,12 +539,31 @@ def forward(
     sent: Sent | None = None,
     asked: Asked | None = None,
     tracing: "Tracing | None" = None,
+    *,
+    writes: bool = True,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
     Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
-    `asked` what was asked for lately is forgotten at the end.
+    `asked` what was asked for lately is forgotten at the end; without `writes` nothing is
+    kept of what is learnt, as nothing is sent.
     """
+    facts: list[Facts] = []
+
+    def kept(owner: str, table: Table) -> Facts:
+        prefix = f"{settings.slug}/{owner}"
+        state = State(settings.kafka, settings.topics.state, prefix)
+        facts.append(Facts(state, table, health, writes=writes))
+        return facts[-1]
+
+    erasing = linking = merge = None
+    if settings.deletes.policy == "erase":
+        erased = Erased(settings.secrets.key.get_secret_value())
+        erasing = erased, kept("erased", erased)
+    if settings.profile.identity_conflict == "merge":
+        links = Links()
+        linking = links, kept("links", links)
+        merge = Merges(client, *linking).merge
     consents = Consents(
         client=client,
         lists=Lists(client.subscriptions, SYSTEM, create=settings.consent.create_lists),
@@ -548,7 +576,9 @@ def forward(
     return Flow(
         planner=planner,
         client=client,
-        deliver=Deliver(client, metrics, settings.profile.identity_conflict),
+        deliver=Deliver(client, metrics, settings.profile.identity_conflict, merge),
+        deletions=Deletions(client, SYSTEM, erasing, linking),
+        facts=facts,
         imports=imports,
         consents=consents,
         sent=sent,
@@ -585,9 +615,11 @@ def _tracing(settings: Settings) -> "Tracing | None":
 def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
     """Give what commands depend on beside the record."""
     return schema.Context(
-        metrics=schema.Metrics(**settings.events.model_dump()),
+        metrics=settings.events.model_dump(),
         default_country=settings.profile.default_country or None,
         generate_events=settings.klaviyo.generate_events,
+        deletes=settings.deletes.policy,
+        most_properties=most_properties(settings.klaviyo.api_revision),
         backfill=backfill,
         consent=settings.consent.writes,
         backfill_after=settings.deliver.backfill_after,

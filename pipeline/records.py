@@ -15,7 +15,14 @@ from typing import Final, Literal, NamedTuple, TypeAlias
 import msgspec
 
 from schemas import bulk_profiles
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Skipped
 
 __all__ = [
@@ -83,8 +90,11 @@ class Dead(msgspec.Struct, frozen=True, tag=True):
 
 
 # Which endpoints can carry an item: any for a profile update, or the single call only;
-# consent now, or when an earlier word of the customer shows.
-Kind: TypeAlias = Literal["profile", "single", "event", "consent", "late"]
+# consent now, or when an earlier word of the customer shows; the end of a customer, by
+# deletes.policy.
+Kind: TypeAlias = Literal[
+    "profile", "single", "event", "consent", "late", "suppress", "erase"
+]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
 
@@ -241,6 +251,10 @@ def _kind(command: Command) -> Kind:
             return "event"
         case ChangeConsent():
             return "consent"
+        case SuppressProfile():
+            return "suppress"
+        case EraseProfile():
+            return "erase"
 
 
 def _coalesced(parts: list[tuple[Ticket, Command]]) -> Item:

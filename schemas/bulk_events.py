@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, UnsetType
 
 from schemas.commands import CreateEvent
 from schemas.klaviyo import identifiers, metric
@@ -51,7 +51,7 @@ ENTRY: Final = len(_ENTRY) + len(_EVENTS) + len(_END) + 1  # of one entry, comma
 
 class _Attributes(msgspec.Struct, omit_defaults=True, gc=False):
     properties: Raw
-    time: str
+    time: str | UnsetType
     unique_id: str
     metric: msgspec.Struct
     value: Raw | None = None

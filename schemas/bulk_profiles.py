@@ -11,13 +11,14 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
+from schemas import weight
 from schemas.commands import UpsertProfile
 
 __all__ = ["BYTES", "EMPTY", "LARGEST", "ROWS", "able", "body", "place"]
 
 ROWS: Final = 10_000  # profiles in one request
 BYTES: Final = 5_000_000  # "5 MB", read strictly
-LARGEST: Final = 100_000  # bytes of one row, "100 KB" read strictly
+LARGEST: Final = weight.LARGEST  # bytes of one row
 
 _OPEN: Final = (
     b'{"data":{"type":"profile-bulk-import-job","attributes":{"profiles":{"data":['

@@ -8,15 +8,18 @@ goes.
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
+from msgspec import UnsetType
 
 __all__ = [
     "ChangeConsent",
     "Channel",
     "Command",
     "CreateEvent",
+    "EraseProfile",
     "Identity",
     "ListChange",
     "Said",
+    "SuppressProfile",
     "UpsertProfile",
 ]
 
@@ -105,13 +108,14 @@ class CreateEvent(msgspec.Struct, gc=False):
     `properties` is the JSON object of the event's properties, encoded once here because
     it is the bulk of the body and the same for every revision. `profile` are attributes
     that ride along beside the identifiers (names only, see contract 5). `time` is RFC
-    3339 with an offset; `value` is a JSON number in major units, exact as in the source.
+    3339 with an offset, UNSET if Klaviyo is to take that of receipt; `value` is a JSON
+    number in major units, exact as in the source.
     """
 
     identity: Identity
     metric: str
     unique_id: str
-    time: str
+    time: str | UnsetType
     properties: msgspec.Raw
     profile: dict[str, str]
     value: msgspec.Raw | None = None
@@ -147,4 +151,18 @@ class ChangeConsent(msgspec.Struct):
     lists: dict[str, ListChange]
 
 
-Command: TypeAlias = UpsertProfile | CreateEvent | ChangeConsent
+class SuppressProfile(msgspec.Struct):
+    """See that nobody sends this customer an e-mail any more; the profile stays."""
+
+    identity: Identity
+
+
+class EraseProfile(msgspec.Struct):
+    """Delete all that Klaviyo holds about this customer, for good."""
+
+    identity: Identity
+
+
+Command: TypeAlias = (
+    UpsertProfile | CreateEvent | ChangeConsent | SuppressProfile | EraseProfile
+)

@@ -169,7 +169,12 @@ def _locale(text: str) -> str | None:
 
 def _image(text: str) -> str | None:
     """Return the URL, None if it is nothing a browser would load."""
-    return text if _URL.fullmatch(text) else None
+    if not _URL.fullmatch(text):
+        return None
+    if text.startswith(("https:", "http:")):
+        return text
+    scheme, _, rest = text.partition(":")
+    return f"{scheme.lower()}:{rest}"
 
 
 _REPAIRED: Final[tuple[tuple[Field, str, Callable[[str], str | None]], ...]] = (

@@ -6,6 +6,7 @@
 All of them are values: a healthy step never raises to tell the next one something.
 """
 
+from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -17,7 +18,7 @@ __all__ = [
     "Event",
     "Field",
     "Losses",
-    "Metrics",
+    "Metric",
     "Plan",
     "RejectReason",
     "Rejected",
@@ -33,6 +34,7 @@ SkipReason: TypeAlias = Literal[
     "events_off",
     "consent_off",
     "own_origin",
+    "erased",
 ]
 RejectReason: TypeAlias = Literal[
     "malformed", "schema", "no_identifier", "mapping_failed"
@@ -86,28 +88,33 @@ class Rejected(msgspec.Struct, frozen=True, tag=True):
     message: str
 
 
-class Metrics(msgspec.Struct, frozen=True):
-    """The metric names of the events we create (settings `events.*`).
+class Metric(msgspec.Struct, frozen=True):
+    """A metric of an event type: what it is called in Klaviyo unless a user says else.
 
+    A module in `schemas/events/` declares those of its type; `[events]` names them anew.
     The defaults are those of Klaviyo's e-commerce guide; an account maps them for CLV.
     """
 
-    order_placed: str = "Placed Order"
-    ordered_product: str = "Ordered Product"
-    order_fulfilled: str = "Fulfilled Order"
-    order_cancelled: str = "Cancelled Order"
-    order_refunded: str = "Refunded Order"
+    setting: str  # events.<setting>
+    name: str
+    of: str  # what becomes such an event, for the table of settings
 
 
 class Context(msgspec.Struct, frozen=True):
     """What commands depend on beside the record itself: the same for the whole run."""
 
-    metrics: Metrics = Metrics()
+    metrics: Mapping[str, str] = {}  # names of metrics by setting, see `named`
     default_country: str | None = None  # ISO 3166-1 alpha-2; profile.default_country
     generate_events: bool = True  # klaviyo.generate_events
+    deletes: Literal["ignore", "suppress", "erase"] = "ignore"  # deletes.policy
+    most_properties: int = 300  # of an event; `schemas.klaviyo.most_properties`
     backfill: bool = False  # history: no flow fires, no message goes to a customer
     consent: bool = False  # consent.writes
     backfill_after: float | None = None  # s; an older event is history by itself
+
+    def named(self, metric: Metric) -> str:
+        """Return what the user calls the metric."""
+        return self.metrics.get(metric.setting, metric.name)
 
 
 class Plan(msgspec.Struct):
@@ -128,9 +135,10 @@ class Losses:
     Carrying it along keeps the healthy path free of unions at every field.
     """
 
-    __slots__ = ("degraded", "fault")
+    __slots__ = ("degraded", "fault", "most_properties")
 
-    def __init__(self) -> None:
+    def __init__(self, most_properties: int = 300) -> None:
+        self.most_properties = most_properties  # of an event
         self.degraded: dict[Field, None] = {}  # a set that remembers its order
         self.fault: Rejected | None = None
 

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 import msgspec
-from msgspec import Raw
+from msgspec import Raw, UnsetType
 
 from schemas.commands import CreateEvent, Identity, UpsertProfile
 from schemas.refusal import without
@@ -19,6 +19,7 @@ __all__ = [
     "event",
     "identifiers",
     "metric",
+    "most_properties",
     "profile",
     "profile_import",
     "without",
@@ -60,7 +61,7 @@ class _Data(msgspec.Struct, frozen=True, gc=False):
 
 class _EventAttributes(msgspec.Struct, omit_defaults=True, gc=False):
     properties: Raw
-    time: str
+    time: str | UnsetType
     unique_id: str
     metric: _Data
     profile: _Data
@@ -128,6 +129,14 @@ def identifiers(who: Identity) -> dict[str, str]:
 def metric(name: str) -> _Data:
     """Return the reference to a metric, by its name."""
     return _Data(_Metric({"name": name}))
+
+
+def most_properties(revision: str) -> int:
+    """Return how many properties an event may have, by POST /api/events.
+
+    `revision` may be the one asked for: Klaviyo never serves an older one.
+    """
+    return 400 if revision >= "2025-04-15" else 300
 
 
 @lru_cache(maxsize=64)

@@ -35,9 +35,9 @@ __all__ = ["OrderReading", "read_order"]
 
 _MAX_UNIQUE_ID: Final = 255  # characters (Klaviyo, POST /api/events, unique_id)
 _KEPT: Final = _MAX_UNIQUE_ID - 65  # a colon and 64 hexadecimal digits of SHA-256 follow
-# Characters of a name: two of them, at 4 bytes each, stay under the 95 KB that a profile
-# inside an event may have (Klaviyo, "Events API overview").
-_MAX_NAME: Final = 10_000
+# Characters of a name: two of them, at 6 bytes each (\u0001), stay under the 95 KB that a
+# profile inside an event may have (Klaviyo, "Events API overview").
+_MAX_NAME: Final = 5_000
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -155,7 +155,7 @@ def read_order(
         return EVENTS_OFF
     if not order.id.strip():
         return Rejected("schema", "plan", "$.order.id", "the order's id is blank")
-    losses = Losses()
+    losses = Losses(context.most_properties)
     who = _buyer(order, context, losses)
     if who is None:
         return nobody("$.order.customer")

@@ -17,7 +17,14 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 from msgspec import UNSET, Raw
 
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.phone import phone
 
 __all__ = [
@@ -200,6 +207,8 @@ def sent(command: Command) -> Content:
 
     Compared with what comes back to tell our own writes from other people's.
     """
+    if isinstance(command, SuppressProfile | EraseProfile):
+        return {}  # Klaviyo does it some time later; it is news to others then
     if isinstance(command, ChangeConsent):
         # The rest of a state is Klaviyo's; it is compared by the status alone.
         return {

@@ -6,21 +6,24 @@ Klaviyo names the field with a JSON pointer into the body that `schemas.klaviyo`
 from typing import Final
 
 import msgspec
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from schemas.commands import (
     CLEARABLE,
     ChangeConsent,
     Command,
     CreateEvent,
+    EraseProfile,
+    SuppressProfile,
     UpsertProfile,
 )
 from schemas.event import Field
+from schemas.properties import MARKER
 
-__all__ = ["without"]
+__all__ = ["FIELDS", "without"]
 
 # Klaviyo's attribute -> our name of the field.
-_FIELDS: Final[dict[str, Field]] = {
+FIELDS: Final[dict[str, Field]] = {
     "email": "email",
     "phone_number": "phone",
     "first_name": "first_name",
@@ -32,6 +35,7 @@ _FIELDS: Final[dict[str, Field]] = {
     "location": "address",
     "properties": "custom_fields",
 }
+_MARKED: Final = 20  # names in the marker
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
 _ENCODER: Final = msgspec.json.Encoder()
 
@@ -51,6 +55,8 @@ def without(command: Command, pointer: str) -> tuple[Command, Field] | None:
             return _event_without(command, steps)
         case ChangeConsent():
             return None  # its channels are left out where its jobs are composed
+        case SuppressProfile() | EraseProfile():
+            return None  # nothing in it is optional
 
 
 def _profile_without(
@@ -76,8 +82,10 @@ def _event_without(
     match steps:
         case ["", "data", "attributes", "profile", "data", "attributes", name]:
             return _person_without(command, name)
-        case ["", "data", "attributes", "properties", name, *_]:
-            return _event_property_without(command, name)
+        case ["", "data", "attributes", "properties", *inner]:
+            return _event_properties_without(command, inner)
+        case ["", "data", "attributes", "time"] if command.time is not UNSET:
+            return msgspec.structs.replace(command, time=UNSET), "occurred_at"
         case ["", "data", "attributes", "value"] if command.value is not None:
             return msgspec.structs.replace(command, value=None), "total"
         case ["", "data", "attributes", "value_currency"] if command.currency:
@@ -89,7 +97,7 @@ def _event_without(
 def _attribute_without(
     command: UpsertProfile, name: str, inner: list[str]
 ) -> tuple[Command, Field] | None:
-    if name not in _FIELDS or name not in command.attributes:
+    if name not in FIELDS or name not in command.attributes:
         return None
     attributes = dict(command.attributes)
     place = attributes.pop(name)
@@ -98,7 +106,7 @@ def _attribute_without(
         others = {key: value for key, value in place.items() if key != inner[0]}
         if others and others != place:
             attributes[name] = others
-    return msgspec.structs.replace(command, attributes=attributes), _FIELDS[name]
+    return msgspec.structs.replace(command, attributes=attributes), FIELDS[name]
 
 
 def _properties_without(
@@ -117,17 +125,24 @@ def _person_without(command: CreateEvent, name: str) -> tuple[Command, Field] | 
     if name not in command.profile:
         return None
     names = {k: v for k, v in command.profile.items() if k != name}
-    return msgspec.structs.replace(command, profile=names), _FIELDS[name]
+    return msgspec.structs.replace(command, profile=names), FIELDS[name]
 
 
-def _event_property_without(
-    command: CreateEvent, name: str
+def _event_properties_without(
+    command: CreateEvent, inner: list[str]
 ) -> tuple[Command, Field] | None:
     properties = _OBJECT.decode(command.properties)
-    if properties.pop(name, None) is None:
+    if inner:
+        cut = inner[:1] if inner[0] in properties else []
+    else:  # all together break a limit, and it is not said which: ours stand first
+        cut = list(properties)[(len(properties) + 1) // 2 :]
+    if not cut or cut == [MARKER]:
         return None
-    rest = Raw(_ENCODER.encode(properties))
-    return msgspec.structs.replace(command, properties=rest), "properties"
+    kept = {name: raw for name, raw in properties.items() if name not in cut}
+    kept[MARKER] = Raw(_ENCODER.encode(cut[:_MARKED]))
+    return msgspec.structs.replace(
+        command, properties=Raw(_ENCODER.encode(kept))
+    ), "properties"
 
 
 def _anonymous(command: Command, name: str) -> tuple[Command, Field] | None:
@@ -137,4 +152,4 @@ def _anonymous(command: Command, name: str) -> tuple[Command, Field] | None:
     if getattr(who, own) is None or len(who.names()) == 1:
         return None
     rest = msgspec.structs.replace(who, **{own: None})
-    return msgspec.structs.replace(command, identity=rest), _FIELDS[name]
+    return msgspec.structs.replace(command, identity=rest), FIELDS[name]

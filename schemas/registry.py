@@ -14,9 +14,9 @@ from typing import Final
 import msgspec
 
 from schemas import events
-from schemas.event import Event, UnusableEventType
+from schemas.event import Event, Metric, UnusableEventType
 
-__all__ = ["ENTRY_POINTS", "EVENT_TYPES", "EventType"]
+__all__ = ["ENTRY_POINTS", "EVENT_TYPES", "METRICS", "EventType"]
 
 ENTRY_POINTS: Final = "klaviyo_pipeline.events"
 
@@ -28,6 +28,7 @@ class EventType(msgspec.Struct, frozen=True):
     event: type[Event]
     decoder: msgspec.json.Decoder[Event]
     examples: tuple[bytes, ...]
+    metrics: tuple[Metric, ...]  # that it creates
     when: str  # the file's docstring: when it happens, who sends it
 
 
@@ -67,6 +68,20 @@ def _others() -> Iterator[ModuleType]:
         yield module
 
 
+def _metrics(types: Mapping[str, EventType]) -> dict[str, Metric]:
+    """Return the metrics by setting. Raises `UnusableEventType` for one named twice."""
+    found: dict[str, Metric] = {}
+    for kind in types.values():
+        for metric in kind.metrics:
+            if not metric.setting.isidentifier() or metric.setting in found:
+                raise UnusableEventType(
+                    f"{kind.event.__module__}: the setting events.{metric.setting} of its"
+                    " metric is taken, or no name"
+                )
+            found[metric.setting] = metric
+    return found
+
+
 def _event_type(module: ModuleType) -> EventType:
     classes = [
         value
@@ -84,8 +99,11 @@ def _event_type(module: ModuleType) -> EventType:
         event=classes[0],
         decoder=msgspec.json.Decoder(classes[0]),
         examples=module.EXAMPLES,
+        metrics=tuple(one for one in vars(module).values() if isinstance(one, Metric)),
         when=(module.__doc__ or "").strip(),
     )
 
 
 EVENT_TYPES: Final[Mapping[str, EventType]] = _discovered()
+# All metrics there are, by the setting that names them.
+METRICS: Final[Mapping[str, Metric]] = _metrics(EVENT_TYPES)

@@ -5,14 +5,14 @@ from typing import Final
 import msgspec
 
 from schemas.commands import CreateEvent
-from schemas.event import Context, Event, Losses, Plan, Rejected, Skipped
+from schemas.event import Context, Event, Losses, Metric, Plan, Rejected, Skipped
 from schemas.identity import identity, nobody
 from schemas.moment import moment
 from schemas.order import Buyer
 
 __all__ = ["EXAMPLES", "METRIC", "CartAbandoned"]
 
-METRIC: Final = "Abandoned Cart"
+METRIC: Final = Metric("cart_abandoned", "Abandoned Cart", "a `cart.abandoned` record")
 EXAMPLES: Final = (
     b"""{"type":"cart.abandoned","id":"evt-20","occurred_at":"2026-11-01T10:00:00Z",
 "cart":{"id":"K-1","url":"https://shop.dev/cart/K-1",
@@ -39,7 +39,7 @@ class CartAbandoned(Event, tag="cart.abandoned"):
             return nobody("$.cart.customer")
         event = CreateEvent(
             identity=who,
-            metric=METRIC,
+            metric=context.named(METRIC),
             unique_id=self.cart.id,
             time=moment(self.occurred_at, timestamp_ms, losses),
             properties=msgspec.Raw(msgspec.json.encode({"CartURL": self.cart.url})),

@@ -17,13 +17,21 @@ from pipeline.cli.sample_consent import requests
 from pipeline.errors import SettingsError
 from pipeline.records import Dead, Record, Skipped
 from pipeline.settings import Settings
-from schemas import klaviyo
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas import klaviyo, privacy
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Event, Plan
 from schemas.mapping import Mapped
 
 __all__ = ["show", "unread"]
 
+_FOUND: Final = "<of the profile that is found>"
 _WIDE: Final = 200  # letters, where no terminal says how wide it is
 _NOW: Final = 1_793_527_200_000  # ms; stands for the record's time, the same every day
 
@@ -114,6 +122,13 @@ def _request(command: Command, settings: Settings) -> str:
                 f"{called}\n{_pretty(body)}"
                 for called, body in requests(command, settings, served)
             )
+        case SuppressProfile():
+            body = privacy.suppression([command.identity.email or _FOUND])
+            called = "POST /api/profile-suppression-bulk-create-jobs"
+            return f"{called}\n{_pretty(body)}"
+        case EraseProfile():
+            body = privacy.deletion(_FOUND)
+            return f"POST /api/data-privacy-deletion-jobs\n{_pretty(body)}"
 
 
 def _json(value: object) -> str:

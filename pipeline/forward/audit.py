@@ -21,6 +21,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 import structlog
+from msgspec import UNSET
 
 from pipeline.clock import Clock
 from pipeline.forward import difference
@@ -29,7 +30,14 @@ from pipeline.klaviyo.client import Client
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Kind
 from schemas import klaviyo as wire
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 
 __all__ = ["DELAYS", "Audit"]
 
@@ -129,6 +137,10 @@ class Audit:
     def _take(self, item: Item, command: Command) -> None:
         if isinstance(command, ChangeConsent):
             return  # a job takes minutes, and other people change consent as well
+        if isinstance(command, SuppressProfile | EraseProfile):
+            return  # it takes hours, or leaves nothing to be read
+        if isinstance(command, CreateEvent) and command.time is UNSET:
+            return  # Klaviyo chose the second it would have to be looked for in
         kind, sent, operations = _sent(command, self._client.served)
         who = wire.identifiers(command.identity)
         if not any(map(held.askable, who.values())):

@@ -7,7 +7,7 @@ the weaker identifiers, only then the item.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -23,16 +23,27 @@ from schemas.commands import (
     ChangeConsent,
     Command,
     CreateEvent,
+    EraseProfile,
     Identity,
+    SuppressProfile,
     UpsertProfile,
 )
+from schemas.weight import LARGEST, lighter
 
 __all__ = ["Deliver"]
 
-Conflicts: TypeAlias = Literal["drop_identifier", "dead_letter"]
+Conflicts: TypeAlias = Literal["drop_identifier", "dead_letter", "merge"]
+Merge: TypeAlias = Callable[[Identity], Awaitable[bool]]
+_VANISHED: Final = 404  # the profile that was found was merged away or deleted
 _CONFLICT: Final = 409
 _TOO_LARGE: Final = 413
+MERGES: Final = 3  # times the profiles of an item are merged before one is left alone
 REPAIRS: Final = 10  # times an item is sent with less before it is given up
+
+# What Klaviyo would say of a profile over 100 KB; it need not be asked.
+_TOO_HEAVY: Final = Refused(
+    _TOO_LARGE, (Fault("too_large", "/data/attributes", "Over 100 KB", ""),), 0
+)
 
 
 class Deliver:
@@ -43,10 +54,13 @@ class Deliver:
         client: Client,
         metrics: Metrics,
         conflicts: Conflicts,
+        merge: Merge | None = None,
     ) -> None:
+        """`merge` makes all profiles of somebody one; false if there is nothing to do."""
         self._client = client
         self._metrics = metrics
         self._conflicts = conflicts
+        self._merge = merge
 
     @property
     def served(self) -> str:
@@ -116,7 +130,8 @@ class Deliver:
         attempts = repairs = 0
         while True:
             answer = await self._call(command, permit)
-            permit = None  # a repaired command is a new call
+            if answer is not _TOO_HEAVY:
+                permit = None  # a repaired command is a new call
             attempts += answer.attempts
             if isinstance(answer, Accepted):
                 item.commands = [command]  # what Klaviyo took
@@ -124,9 +139,9 @@ class Deliver:
             # What was coalesced is taken apart first: the value that is refused may have
             # come after a good one of the same field.
             alone = len(item.parts) == 1
-            repaired = (
-                self._repair(command, answer) if alone and repairs < REPAIRS else None
-            )
+            repaired = None
+            if alone and repairs < REPAIRS:
+                repaired = await self._repair(command, answer, repairs)
             if repaired is None:
                 return _dead(command, answer, attempts)
             command = repaired
@@ -137,21 +152,46 @@ class Deliver:
         match command:
             case UpsertProfile():
                 body = wire.profile_import(command, revision)
+                if len(body) > LARGEST:
+                    return _TOO_HEAVY
                 return await self._client.import_profile(body, permit)
             case CreateEvent():
                 body = wire.event(command, revision)
                 return await self._client.create_event(body, permit)
             case ChangeConsent():
                 raise AssertionError("consent goes by pipeline.forward.consent")
+            case SuppressProfile() | EraseProfile():
+                raise AssertionError("goes by pipeline.forward.deletions")
 
-    def _repair(self, command: Command, answer: Refused) -> Command | None:
+    async def _repair(
+        self, command: Command, answer: Refused, repairs: int
+    ) -> Command | None:
         """The command without what was refused; None if that would be nothing."""
-        if answer.status == _CONFLICT and self._conflicts == "drop_identifier":
+        if answer is _TOO_HEAVY and isinstance(command, UpsertProfile):
+            return self._lighter(command)
+        if answer.status == _VANISHED and not repairs:
+            return command  # whom it is about is found out again
+        if answer.status == _CONFLICT and self._conflicts != "dead_letter":
+            if (
+                self._merge is not None
+                and repairs < MERGES
+                and await self._merge(command.identity)
+            ):
+                return command
             strongest = _strongest(command.identity)
             if strongest != command.identity:
                 self._degraded("identity_conflict")
                 return msgspec.structs.replace(command, identity=strongest)
         return self._without(command, answer.faults)
+
+    def _lighter(self, command: UpsertProfile) -> Command | None:
+        found = lighter(command, self._client.served)
+        if found is None:
+            return None
+        rest, lost = found
+        for field in lost:
+            self._degraded(field)
+        return rest
 
     def _without(self, command: Command, faults: Sequence[Fault]) -> Command | None:
         """The command without the optional fields that were refused, all at once."""

@@ -11,7 +11,7 @@ read again.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -22,7 +22,9 @@ from pipeline.forward.batch import Batcher, Carry, Route
 from pipeline.forward.checkpoint import Checkpoint
 from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deletions import Deletions
 from pipeline.forward.deliver import Deliver
+from pipeline.forward.facts import Facts
 from pipeline.forward.flood import Flood
 from pipeline.forward.imports import Imports
 from pipeline.forward.lanes import Group, Lanes
@@ -75,6 +77,8 @@ ROUTES: Final = (
             bulk_events.SINCE,
         ),
     ),
+    (Route("bulk_suppress_profiles", "suppress"),),
+    (Route("request_profile_deletion", "erase"),),
     (
         Route("bulk_subscribe_profiles", "consent", subscriptions.LARGEST),
         Route("bulk_subscribe_profiles", "late", subscriptions.LARGEST),
@@ -97,6 +101,8 @@ class Flow:
         deliver: Deliver,
         dead_letters: DeadLetters,
         imports: Imports | None,
+        deletions: Deletions,
+        facts: Sequence[Facts],
         consents: Consents | None,
         sent: "Sent | None",
         flood: Flood,
@@ -111,6 +117,8 @@ class Flow:
         self._deliver = deliver
         self._dead_letters = dead_letters
         self._imports = imports
+        self._deletions = deletions
+        self._facts = facts
         self._consents = consents
         self._sent = sent
         self._resuming: asyncio.Task[None] | None = None
@@ -142,6 +150,7 @@ class Flow:
         reader = asyncio.create_task(self._read(stop))
         tasks = [reader, asyncio.create_task(self._commit_often())]
         tasks.append(asyncio.create_task(self._audit.run()))
+        tasks += [asyncio.create_task(each.run()) for each in self._facts]
         served = self._deliver.served
         tasks += [
             asyncio.create_task(
@@ -168,6 +177,7 @@ class Flow:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             await self._abandon()
+            await asyncio.gather(*(each.close() for each in self._facts))
 
     async def _read(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -194,6 +204,9 @@ class Flow:
         if self.checkpoint.passed(record):
             return True
         planned = self._planner.plan(record)
+        for facts in self._facts:
+            if isinstance(planned, Plan):
+                planned = facts.admitted(planned)
         if self._flood.over(bad=isinstance(planned, Dead)):
             return False
         ticket = self.checkpoint.open(record)
@@ -215,6 +228,8 @@ class Flow:
         outcomes: Sequence[Outcome | None]
         if route.jobs and self._imports:
             outcomes = await self._imports.send(group.items, permit, self._commit)
+        elif route.kind in ("suppress", "erase"):
+            outcomes = await self._deletions.send(group.items, permit)
         elif route.kind in ("consent", "late") and self._consents:
             outcomes = await self._consents.send(group.items, permit)
         else:
@@ -278,17 +293,21 @@ class Flow:
         """
         if self._consents is not None:
             self._consents.moved()
-        if self._imports is None:
+        if self._imports is None and not self._facts:
             self.checkpoint.assign(partitions)
             return
-        self._resuming = asyncio.create_task(self._resume(self._imports, partitions))
+        self._resuming = asyncio.create_task(self._resume(partitions))
         self._resuming.add_done_callback(self._resumed)
 
-    async def _resume(
-        self, imports: Imports, partitions: Mapping[Partition, Iterable[int]]
-    ) -> None:
-        held = {partition: list(ended) for partition, ended in partitions.items()}
-        self.checkpoint.assign(await imports.resume(held))
+    async def _resume(self, partitions: Mapping[Partition, Iterable[int]]) -> None:
+        held: dict[Partition, Collection[int]] = {
+            partition: list(ended) for partition, ended in partitions.items()
+        }
+        if self._imports is not None:
+            held = dict(await self._imports.resume(held))
+        for facts in self._facts:
+            await facts.refresh()
+        self.checkpoint.assign(held)
 
     def _resumed(self, resuming: asyncio.Task[None]) -> None:
         if not resuming.cancelled() and (error := resuming.exception()):

@@ -28,6 +28,8 @@ CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
     "profile": ("profile",),
     "single": ("profile", "single"),
     "event": ("event",),
+    "suppress": ("suppress",),
+    "erase": ("erase",),
     "consent": ("consent",),
     "late": ("late",),
 }

@@ -4,16 +4,27 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Final
 
+from msgspec import UNSET
+
 from pipeline.clock import SYSTEM, Clock
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.records import Dead, Record, Skipped
 from schemas import envelope
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.event import Context, Event, Plan, Rejected
 from schemas.mapping import NO_MAPPINGS, Mapped, Mappings
+from schemas.privacy import tombstone
 
 __all__ = ["Planner"]
 
+TOMBSTONE: Final = Skipped("tombstone")
 _SECOND: Final = len("2026-11-01T10:00:00")  # how exact times are compared
 
 
@@ -58,6 +69,8 @@ class Planner:
             planned = self.read(record)
             if isinstance(planned, Event | Mapped):
                 planned = planned.commands(self._context, record.timestamp)
+            elif planned == TOMBSTONE and not self._mappings.own(record.topic):
+                planned = tombstone(record.key, self._context)
         except MemoryError:
             raise  # ours to answer for, not the record's
         except Exception as error:  # noqa: BLE001  an event type that fails on a record
@@ -82,8 +95,8 @@ class Planner:
         """Mark events that happened more than `after` seconds ago as history."""
         past = datetime.fromtimestamp(self._clock.now() - after, UTC).isoformat()
         for command in plan.commands:
-            if isinstance(command, CreateEvent):  # its time is in UTC as well
-                command.backfill = command.time[:_SECOND] < past[:_SECOND]
+            if isinstance(command, CreateEvent) and command.time is not UNSET:
+                command.backfill = command.time[:_SECOND] < past[:_SECOND]  # UTC as well
 
 
 def _history(plan: Plan) -> Plan:
@@ -98,7 +111,7 @@ def _history(plan: Plan) -> Plan:
             case CreateEvent():
                 command.backfill = True
                 kept.append(command)
-            case UpsertProfile():
+            case UpsertProfile() | SuppressProfile() | EraseProfile():
                 kept.append(command)
             case ChangeConsent():
                 skipped = (*skipped, "consent_off")

@@ -59,6 +59,7 @@ class Sent:
         self._prefix = f"{slug}/sent/{uuid.uuid4().hex[:12]}/"
         self._number = 0
         self._now = now
+        self._latest = 0
         self._health = health
         # Two writes of one customer become one, the later value of a path.
         self._waiting: dict[_Who, _Waiting] = {}
@@ -79,7 +80,8 @@ class Sent:
         if held is None:
             held = self._waiting[who] = _Waiting(0, [])
             self._come += 1
-        held.at = int(self._now())
+        # Answers may come in another order than they were given.
+        self._latest = held.at = max(self._latest, int(self._now()))
         held.commands += commands
         self._news.set()
 

@@ -6,15 +6,17 @@ written; between keys there is no order.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from pipeline.errors import PipelineError
+from pipeline.errors import KafkaUnreachable, PipelineError
 from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
 from pipeline.kafka.format import STAMP, check
-from pipeline.kafka.producer import Producer
+from pipeline.kafka.producer import Producer, Unwritable
+from pipeline.observe.health import Health
 from pipeline.settings import Kafka
 
 __all__ = ["State", "Unreadable"]
@@ -23,6 +25,7 @@ SILENCE: Final = 15.0  # s without a record before reading is given up
 _POLL_MS: Final = 500
 _LOOK: Final = 0.02  # s between looks for the partitions
 _CLOSE_LIMIT: Final = 2.0  # s
+_AGAIN: Final = 2.0  # s until a write that Kafka did not take is tried again
 
 
 class Unreadable(PipelineError):
@@ -89,6 +92,22 @@ class State:
                 await producer.stop()
         name = self._prefix + key.encode()
         await self._producer.send(self._topic, name, value, STAMP)
+
+    async def keep(self, entries: Mapping[str, bytes | None], health: Health) -> None:
+        """Write facts that nothing goes on without; waits for Kafka, visibly.
+
+        Raises `SettingsError` and `TooLarge`.
+        """
+        for key, value in entries.items():
+            while True:
+                try:
+                    await self.put(key, value)
+                except (KafkaUnreachable, Unwritable) as error:
+                    health.away("state topic", str(error))
+                    await asyncio.sleep(_AGAIN)
+                else:
+                    health.back("state topic")
+                    break
 
     async def close(self) -> None:
         """Close the connection for writing; ends in 5 s whatever is down."""

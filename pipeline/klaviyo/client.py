@@ -15,6 +15,7 @@ import msgspec
 
 from pipeline.clock import SYSTEM
 from pipeline.klaviyo import held, listing
+from pipeline.klaviyo.existing import Existing
 from pipeline.klaviyo.limits import Limits, Permit
 from pipeline.klaviyo.retry import Fault, explain
 from pipeline.klaviyo.revision import Stage
@@ -155,6 +156,7 @@ class Client:
     def __init__(self, session: Session, limits: Limits) -> None:
         self._session = session
         self._limits = limits
+        self.existing = Existing(session)
         self.subscriptions = Subscriptions(session)
 
     @property

@@ -17,6 +17,8 @@ __all__ = ["DrySession"]
 _DONE: Final = (
     b'{"data":{"type":"dry-run","id":"dry-run","attributes":{"status":"complete"}}}'
 )
+# Whoever a read looks for, to show what would be asked about them.
+_FOUND: Final = b'{"data":[{"type":"profile","id":"dry-run","attributes":{}}]}'
 _OK: Final = frozenset({200})
 # What decides about consent and lists is really asked for; reads change nothing.
 _LOOKED_UP: Final = frozenset({"get_lists", "get_profiles"})

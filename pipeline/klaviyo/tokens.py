@@ -16,10 +16,11 @@ from contextlib import asynccontextmanager, suppress
 from typing import Final, Protocol
 
 import msgspec
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.fernet import InvalidToken
 
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError, SettingsError
+from pipeline.settings.seal import seal
 
 __all__ = ["Busy", "Store", "Tokens", "Vault"]
 
@@ -93,14 +94,7 @@ class Vault:
         self._store = store
         self._clock = clock
         self._chance = chance
-        try:
-            self._seal = MultiFernet([Fernet(key.strip()) for key in keys.split(",")])
-        except (ValueError, TypeError):
-            raise SettingsError(
-                "secrets.key is no Fernet key: make one with `python -c 'from "
-                "cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"
-                "'`."
-            ) from None
+        self._seal = seal(keys)
 
     async def read(self) -> Tokens | None:
         """What is stored now; None when nobody is connected.

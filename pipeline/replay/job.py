@@ -230,7 +230,14 @@ class Job:
         if self._dry is None:
             sent = telling(settings, self._producer, self._klaviyo, health)
         flow = forward(
-            settings, self._klaviyo, planner, letters, health, self._metrics, sent=sent
+            settings,
+            self._klaviyo,
+            planner,
+            letters,
+            health,
+            self._metrics,
+            sent=sent,
+            writes=self._dry is None,
         )
         reader = Selected(
             Ranges(self._kafka, health),

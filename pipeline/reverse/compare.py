@@ -85,7 +85,7 @@ def compare(
             after = Known(row.content, row.at)  # was there before us
         else:
             late = origin == "sweep" and row.at <= polled
-            after = _compared(view, found, row, known, now, late=late)
+            after = _compared(view, found, row, known, now, polled=polled, late=late)
         if after != known:
             page[row.id] = after
             found.lost += row.lost
@@ -112,18 +112,30 @@ def gone(view: View, ids: Iterable[str], now: float) -> Compared:
 
 
 def _compared(
-    view: View, found: Compared, row: Row, known: Known | None, now: float, *, late: bool
+    view: View,
+    found: Compared,
+    row: Row,
+    known: Known | None,
+    now: float,
+    *,
+    polled: int,
+    late: bool,
 ) -> Known:
     before: Content = known.content if known else {}
     after = profile_update.carried(before, row)
     paths = profile_update.changed(before, after)
-    writes = view.writes(_names(after), known)
-    wrote: Content = {}
-    for write in writes:
-        wrote |= write.content
-    ours = [path for path in paths if path in wrote and _is(path, wrote, after)]
+    writes = view.writes(_names(after))
+    marks = _Marks(known, polled - LATE)
+    # Which of two writes in one second came last nobody knows.
+    ours = [
+        path
+        for path in paths
+        if any(marks.fresh(each, path) and _shows(path, each, after) for each in writes)
+    ]
     theirs = [path for path in paths if path not in ours]
-    seen = _seen(known, writes, ours, after, row.at)
+    for write in writes:
+        if _seen(write, ours, after, row.at):
+            marks.add(write)
     if paths and not theirs:
         found.echoes += 1
     elif theirs or known is None:
@@ -140,9 +152,9 @@ def _compared(
         )
         found.changes.append(Change(row.id, kind, after.get("external_id"), message))
         found.late += late
-    if not paths and known is not None and seen == (known.sent, known.late):
+    if not paths and known is not None and not marks.added:
         return known  # moved by an event, or read again: nothing to remember
-    return Known(after, min(row.at, now), *seen)
+    return Known(after, min(row.at, now), marks.sent, marks.late)
 
 
 def _names(content: Content) -> list[str]:
@@ -151,35 +163,49 @@ def _names(content: Content) -> list[str]:
     return [prefix + str(content[name]) for prefix, name in fields if name in content]
 
 
-def _is(path: str, wrote: Content, after: Content) -> bool:
-    value, now = wrote[path], after.get(path)
+def _shows(path: str, write: Sent, after: Content) -> bool:
+    if path not in write.content:
+        return False
+    value, now = write.content[path], after.get(path)
     if path.startswith("consent.") and isinstance(value, dict) and isinstance(now, dict):
         return value.get("status") == now.get("status")  # all that we said
     return not profile_update.changed({path: value}, {path: now})
 
 
-def _seen(
-    known: Known | None,
-    writes: Iterable[Sent],
-    ours: Collection[str],
-    after: Content,
-    updated: float,
-) -> tuple[float, float]:
-    """Up to when writes have been seen, and late ones: they explain nothing any more.
+def _seen(write: Sent, ours: Collection[str], after: Content, updated: float) -> bool:
+    """Whether all that it did shows by now; it explains nothing any more.
 
     A write is atomic: one path of it seen is all of it seen. A profile that has moved
     since shows it, or somebody has overwritten it.
     """
-    sent, late = (known.sent, known.late) if known else (0.0, 0.0)
-    for write in writes:
-        shown = write.content.keys() & set(ours)
-        if (
-            updated >= write.at + (LATE if write.late else 0.0)
-            or any(_is(path, write.content, after) for path in shown)
-            or all(_is(path, write.content, after) for path in write.content)
-        ):
-            if write.late:
-                late = max(late, write.at)
-            else:
-                sent = max(sent, write.at)
-    return sent, late
+    return (
+        updated >= write.at + (LATE if write.late else 0.0)
+        or any(_shows(path, write, after) for path in ours)
+        or all(_shows(path, write, after) for path in write.content)
+    )
+
+
+class _Marks:
+    """Up to when the writes of a path have been seen; late ones come in any order."""
+
+    def __init__(self, known: Known | None, floor: float) -> None:
+        """Writes older than `floor` are seen, or were never done."""
+        self._floor = floor
+        self.added = False
+        self.sent, self.late = (
+            {path: at for path, at in held.items() if at >= floor}
+            for held in ((known.sent, known.late) if known else ({}, {}))
+        )
+
+    def fresh(self, write: Sent, path: str) -> bool:
+        """Whether it may still explain this path."""
+        held = self.late if write.late else self.sent
+        return write.at >= self._floor and write.at > held.get(path, float("-inf"))
+
+    def add(self, write: Sent) -> None:
+        """It has been seen."""
+        held = self.late if write.late else self.sent
+        for path in write.content:
+            if self.fresh(write, path):
+                held[path] = write.at
+                self.added = True

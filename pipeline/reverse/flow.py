@@ -178,6 +178,9 @@ class Flow:
         self._carry.cursor = decode(stored, now, self._settings.start, since, lost=lost)
         self._carry.sweep = 0
         self._sweep.begin_anew()
+        if stored is None:
+            # Before the first message: where these are without it, the state was lost.
+            await self._carry.publish(Compared())
 
     async def _rest(self, stop: asyncio.Event, seconds: float) -> None:
         until = self._clock.monotonic() + seconds

@@ -45,13 +45,14 @@ class ViewUnwritable(PipelineError):
     exit_code = 2
 
 
-class Known(msgspec.Struct):
+class Known(msgspec.Struct, omit_defaults=True):
     """One profile as last published, or as it was found when we began."""
 
     content: Content
     at: float = 0.0  # its `updated`, Unix seconds
-    sent: float = 0.0  # what forward wrote up to here has been seen in Klaviyo
-    late: float = 0.0  # the same for what Klaviyo takes its time over
+    # Path -> when it was written by forward, so far as that has been seen in Klaviyo.
+    sent: dict[str, float] = msgspec.field(default_factory=dict)
+    late: dict[str, float] = msgspec.field(default_factory=dict)
 
 
 class Sent(msgspec.Struct):
@@ -215,14 +216,11 @@ class View:
         query = "SELECT key FROM record WHERE at < ? LIMIT ?"
         return [row[0] for row in self._file.execute(query, (at, most))]
 
-    def writes(self, names: Iterable[str], after: Known | None) -> list[Sent]:
-        """Return the writes to these names that were not yet seen in `after`."""
-        found: list[Sent] = []
+    def writes(self, names: Iterable[str]) -> list[Sent]:
+        """Return the writes to these names that the poller has not passed yet."""
         query = "SELECT value FROM sent WHERE name = ?"
-        for name in names:
-            for row in self._file.execute(query, (name,)):
-                write = _SENT.decode(row[0])
-                seen = (after.late if write.late else after.sent) if after else 0.0
-                if write.at > seen:
-                    found.append(write)
-        return sorted(found, key=lambda write: write.at)
+        return [
+            _SENT.decode(row[0])
+            for name in names
+            for row in self._file.execute(query, (name,))
+        ]

@@ -16,7 +16,8 @@ __all__ = [
 _MAX_EMAIL = 100  # characters; Klaviyo, "Profiles API overview"
 _EMAIL = re.compile(
     r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+(?:\.[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]+)*"
-    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+[A-Za-z]{2,63}"
+    r"@(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)+"
+    r"(?:[A-Za-z]{2,63}|[Xx][Nn]--[A-Za-z0-9-]*[A-Za-z0-9])"  # RFC 5890: not only ASCII
 )
 # E.164: + and 8 to 15 digits. The North American plan has ten after the 1, area code and
 # exchange both beginning with 2 to 9.

@@ -45,6 +45,10 @@ from schemas.mapping import NO_MAPPINGS, Mappings
 __all__ = ["PREFIX", "Described", "Settings", "describe", "sections"]
 
 PREFIX: Final = "PIPELINE_"
+NEW_KEY: Final = (
+    "Make a key with `python -c 'from cryptography.fernet import Fernet; "
+    "print(Fernet.generate_key().decode())'`, and keep it."
+)
 
 
 class Settings(BaseSettings):
@@ -117,6 +121,21 @@ class Settings(BaseSettings):
             raise ValueError("state needs a topic of its own")
         return topics
 
+    @field_validator("secrets")
+    @classmethod
+    def _sealing(cls, secrets: Sealing, info: ValidationInfo) -> Sealing:
+        deletes = info.data.get("deletes")
+        if (
+            isinstance(deletes, Deletes)
+            and deletes.policy == "erase"
+            and not secrets.key.get_secret_value().strip()
+        ):
+            raise ValueError(
+                "secrets.key is blank, but deletes.policy is erase, whose list of the "
+                f"erased it seals. {NEW_KEY}"
+            )
+        return secrets
+
     @property
     def slug(self) -> str:
         """The subscription's name as Kafka group and state keys carry it."""
@@ -160,10 +179,7 @@ class Settings(BaseSettings):
         if blank:
             key = ""
             if "secrets.key" in blank:
-                key = (
-                    " Make a key with `python -c 'from cryptography.fernet import Fernet;"
-                    " print(Fernet.generate_key().decode())'`, and keep it."
-                )
+                key = f" {NEW_KEY}"
             raise SettingsError(
                 f"OAuth needs {', '.join(needed)}; blank: {', '.join(blank)}. Take id "
                 f"and secret from the app at Klaviyo.{key}"

@@ -7,7 +7,7 @@ read from here. "Blank" is the empty string, or no value where the setting is a 
 import re
 import unicodedata
 from datetime import UTC, date, datetime
-from typing import Annotated, Final, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -17,6 +17,7 @@ from pydantic import (
     ConfigDict,
     Field,
     SecretStr,
+    create_model,
     field_validator,
     model_validator,
 )
@@ -37,6 +38,7 @@ from pipeline.settings.values import (
     upper,
     words,
 )
+from schemas.registry import METRICS
 
 __all__ = [
     "DEFAULT_REVISION",
@@ -388,23 +390,27 @@ class Topics(Section):
     _named = field_validator("profiles", "dead_letters", "state")(topic_name)
 
 
-class Events(Section):
-    """Metric names in Klaviyo, one per event type."""
+_Metric = Annotated[str, Field(min_length=1, max_length=127)]  # POST /api/events: < 128
 
-    order_placed: Name = Field(
-        default="Placed Order", description="Metric of an `order.placed` record."
-    )
-    ordered_product: Name = Field(
-        default="Ordered Product", description="Metric of each line of a placed order."
-    )
-    order_fulfilled: Name = Field(
-        default="Fulfilled Order", description="Metric of an `order.fulfilled` record."
-    )
-    order_cancelled: Name = Field(
-        default="Cancelled Order", description="Metric of an `order.cancelled` record."
-    )
-    order_refunded: Name = Field(
-        default="Refunded Order", description="Metric of an `order.refunded` record."
+if TYPE_CHECKING:
+
+    class Events(Section):
+        """Metric names in Klaviyo, by the settings the event types declare."""
+
+        def __getattr__(self, setting: str) -> str:
+            """Return the name of one."""
+else:
+    Events = create_model(
+        "Events",
+        __base__=Section,
+        __doc__="Metric names in Klaviyo, one per metric that an event type declares.",
+        **{
+            metric.setting: (
+                _Metric,
+                Field(default=metric.name, description=f"Metric of {metric.of}."),
+            )
+            for metric in METRICS.values()
+        },
     )
 
 
@@ -412,11 +418,11 @@ class Profile(Section):
     """How customers become profiles."""
 
     identity_conflict: Annotated[
-        Literal["drop_identifier", "dead_letter"], BeforeValidator(lower)
+        Literal["drop_identifier", "dead_letter", "merge"], BeforeValidator(lower)
     ] = Field(
         default="drop_identifier",
-        description="When identifiers point to two profiles: leave the weaker one out, "
-        "or dead-letter the record.",
+        description="When identifiers point to two profiles: leave the weaker ones out, "
+        "dead-letter the record, or merge the profiles, which cannot be undone.",
     )
     default_country: Annotated[str, BeforeValidator(upper)] = Field(
         default="",
@@ -479,8 +485,12 @@ class Deliver(Section):
 class Deletes(Section):
     """What a deleted customer does."""
 
-    policy: Annotated[Literal["ignore"], BeforeValidator(lower)] = Field(
-        default="ignore", description="`customer.deleted` and tombstones: ignore."
+    policy: Annotated[Literal["ignore", "suppress", "erase"], BeforeValidator(lower)] = (
+        Field(
+            default="ignore",
+            description="`customer.deleted` and tombstones: ignore, suppress (no e-mail "
+            "any more), or erase for good, which needs secrets.key.",
+        )
     )
 
 

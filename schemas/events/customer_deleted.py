@@ -4,6 +4,7 @@ from typing import Final
 
 from schemas.customer import Customer, identify
 from schemas.event import Context, Event, Losses, Plan, Rejected, Skipped
+from schemas.privacy import deleted
 
 __all__ = ["EXAMPLES", "CustomerDeleted"]
 
@@ -14,7 +15,7 @@ EXAMPLES: Final = (
 
 
 class CustomerDeleted(Event, tag="customer.deleted"):
-    """Leaves the profile in Klaviyo as it is (deletes.policy = ignore)."""
+    """Leaves the profile in Klaviyo, suppresses or erases it (deletes.policy)."""
 
     customer: Customer
 
@@ -23,6 +24,6 @@ class CustomerDeleted(Event, tag="customer.deleted"):
         context: Context,
         timestamp_ms: int,  # noqa: ARG002  nothing happens in time
     ) -> Plan | Skipped | Rejected:
-        """Nothing, but a message that names nobody is still a fault."""
+        """Do what the policy says; a message that names nobody is a fault under any."""
         who = identify(self.customer, context, Losses())
-        return who if isinstance(who, Rejected) else Skipped("deletes_ignored")
+        return who if isinstance(who, Rejected) else deleted(who, context)

@@ -2,12 +2,15 @@
 
 from typing import Final
 
-from schemas.event import Context, Event, Plan, Rejected, Skipped
+from schemas.event import Context, Event, Metric, Plan, Rejected, Skipped
 from schemas.order import Order
 from schemas.order_effects import OrderReading, read_order
 
 __all__ = ["EXAMPLES", "OrderCancelled"]
 
+CANCELLED: Final = Metric(
+    "order_cancelled", "Cancelled Order", "an `order.cancelled` record"
+)
 EXAMPLES: Final = (
     b"""{"type":"order.cancelled","id":"evt-9","occurred_at":"2026-11-02T11:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50",
@@ -33,7 +36,7 @@ class OrderCancelled(Event, tag="order.cancelled"):
         return reading.plan(
             [
                 reading.create(
-                    context.metrics.order_cancelled,
+                    context.named(CANCELLED),
                     reading.id,
                     reading.total,
                     reading.encoded(properties),

@@ -4,12 +4,15 @@ from typing import Final
 
 import msgspec
 
-from schemas.event import Context, Event, Plan, Rejected, Skipped
+from schemas.event import Context, Event, Metric, Plan, Rejected, Skipped
 from schemas.order import NamedLine, Order
 from schemas.order_effects import OrderReading, read_order
 
 __all__ = ["EXAMPLES", "Fulfillment", "OrderFulfilled"]
 
+FULFILLED: Final = Metric(
+    "order_fulfilled", "Fulfilled Order", "an `order.fulfilled` record"
+)
 EXAMPLES: Final = (
     b"""{"type":"order.fulfilled","id":"evt-7","occurred_at":"2026-11-02T09:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50",
@@ -56,7 +59,7 @@ class OrderFulfilled(Event, tag="order.fulfilled"):
         return reading.plan(
             [
                 reading.create(
-                    context.metrics.order_fulfilled,
+                    context.named(FULFILLED),
                     reading.part_id(part, shipment.id, shipment),
                     reading.total,
                     reading.encoded(properties),

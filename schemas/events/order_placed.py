@@ -5,7 +5,7 @@ from typing import Final
 from msgspec import Raw
 
 from schemas.commands import Command
-from schemas.event import Context, Event, Plan, Rejected, Skipped
+from schemas.event import Context, Event, Metric, Plan, Rejected, Skipped
 from schemas.order import Line, Order
 from schemas.order_effects import OrderReading, read_order
 from schemas.order_lines import ReadLine
@@ -14,6 +14,10 @@ from schemas.properties import encoded
 
 __all__ = ["EXAMPLES", "OrderPlaced"]
 
+PLACED: Final = Metric("order_placed", "Placed Order", "an `order.placed` record")
+ORDERED: Final = Metric(
+    "ordered_product", "Ordered Product", "each line of a placed order"
+)
 EXAMPLES: Final = (
     b"""{"type":"order.placed","id":"evt-6","occurred_at":"2026-11-01T10:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50","subtotal":"30.00",
@@ -44,15 +48,14 @@ class OrderPlaced(Event, tag="order.placed"):
             return reading
         properties = reading.encoded(reading.properties(reading.lines))
         commands: list[Command] = [
-            reading.create(
-                context.metrics.order_placed, reading.id, reading.total, properties
-            )
+            reading.create(context.named(PLACED), reading.id, reading.total, properties)
         ]
+        ordered = context.named(ORDERED)
         names = _line_names([read.line for read in reading.lines])
         for name, read in zip(names, reading.lines, strict=True):
             commands.append(
                 reading.create(
-                    context.metrics.ordered_product,
+                    ordered,
                     f"{reading.id}:{name}",
                     read.row_total,
                     _line_properties(reading, read),

@@ -5,13 +5,14 @@ from typing import Final
 import msgspec
 from msgspec import UNSET
 
-from schemas.event import Context, Event, Plan, Rejected, Skipped
+from schemas.event import Context, Event, Metric, Plan, Rejected, Skipped
 from schemas.money import Amount, amount
 from schemas.order import NamedLine, Order
 from schemas.order_effects import OrderReading, read_order
 
 __all__ = ["EXAMPLES", "OrderRefunded", "Refund"]
 
+REFUNDED: Final = Metric("order_refunded", "Refunded Order", "an `order.refunded` record")
 EXAMPLES: Final = (
     b"""{"type":"order.refunded","id":"evt-10","occurred_at":"2026-11-05T11:00:00Z",
 "order":{"id":"O-1","number":"1001","currency":"USD","total":"35.50",
@@ -58,7 +59,7 @@ class OrderRefunded(Event, tag="order.refunded"):
         return reading.plan(
             [
                 reading.create(
-                    context.metrics.order_refunded,
+                    context.named(REFUNDED),
                     reading.part_id(part, refund.id, refund),
                     value,
                     reading.encoded(properties),

@@ -153,6 +153,11 @@ class Mappings:
         """The topics that have mappings of their own, as written."""
         return tuple(dict.fromkeys(one.from_topic for one in self._all if one.from_topic))
 
+    def own(self, topic: str) -> bool:
+        """Whether a topic has mappings of its own, so that nothing else reads it."""
+        mappings = self.of(topic)
+        return bool(mappings) and bool(mappings[0].from_topic)
+
     def of(self, topic: str) -> tuple[Mapping, ...]:
         """Return the mappings of a topic; those of any topic if it has none of its own.
 

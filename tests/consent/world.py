@@ -18,6 +18,7 @@ from pipeline.forward.asked import Asked
 from pipeline.forward.audit import Audit
 from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deletions import Deletions
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
@@ -169,6 +170,8 @@ class World:
             client=client,
             deliver=Deliver(client, metrics, "drop_identifier"),
             imports=None,
+            deletions=Deletions(client, clock),
+            facts=(),
             consents=Consents(
                 client=client,
                 lists=Lists(client.subscriptions, clock, create=self._create),

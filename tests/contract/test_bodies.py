@@ -15,9 +15,16 @@ from hypothesis import strategies as st
 
 from pipeline.sandbox.structure import derive
 from pipeline.sandbox.structure.load import REVISIONS, operations, validator
-from schemas import bulk_events
+from schemas import bulk_events, privacy
 from schemas import klaviyo as wire
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.envelope import decode
 from schemas.event import Context, Event, Plan
 from schemas.registry import EVENT_TYPES
@@ -103,8 +110,18 @@ def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
             body = bulk_events.body([entry])
         case CreateEvent():
             operation, body = "POST /api/events", wire.event(command, revision)
+        case SuppressProfile():
+            operation = "POST /api/profile-suppression-bulk-create-jobs"
+            body = privacy.suppression([command.identity.email or ""])
+        case EraseProfile():
+            operation = "POST /api/data-privacy-deletion-jobs"
+            body = privacy.deletion("01ARZ3NDEKTSV4RRFFQ69G5FAV")
         case ChangeConsent():
             raise AssertionError("only with consent.writes")
+    return misfits(operation, body, revision)
+
+
+def misfits(operation: str, body: bytes, revision: str) -> list[str]:
     structure = validator(revision, operation)
     assert structure is not None, f"{operation} takes no body at {revision}"
     return [str(error) for error in structure.iter_errors(orjson.loads(body))]
@@ -140,6 +157,20 @@ def test_every_example_fits_every_revision(name: str, revision: str) -> None:
     for example in EVENT_TYPES[name].examples:
         for command in commands(orjson.loads(example)):
             assert not faults(command, revision)
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+def test_the_ends_of_customers_and_merges_fit_every_revision(revision: str) -> None:
+    """These bodies are the same in all, the oldest included."""
+    bodies = {
+        "data-privacy-deletion-jobs": privacy.deletion("01H"),
+        "profile-suppression-bulk-create-jobs": privacy.suppression(
+            [f"c{n}@shop.dev" for n in range(privacy.LARGEST)]
+        ),
+        "profile-merge": privacy.merge("01H", "01J"),
+    }
+    for path, body in bodies.items():
+        assert not misfits(f"POST /api/{path}", body, revision)
 
 
 @pytest.mark.parametrize(

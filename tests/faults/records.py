@@ -158,7 +158,7 @@ async def drift(world: World) -> str:
         return f"additive passes, 10 single faults are dead letters, {halted_after}"
 
 
-@fault(26, "the topic of dead letters does not exist, then is made", "I1 I5", quick=True)
+@fault(26, "the topic of dead letters does not exist, then is made", "I1 I5")
 async def unwritable(world: World) -> str:
     async with world.shift(seed=126) as shift:
         topic = f"late-{shift.number}"

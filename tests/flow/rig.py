@@ -20,8 +20,10 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
 from pipeline.demo.shop import Made
+from pipeline.kafka.state import State
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.faults import Rule
+from pipeline.settings import Kafka
 from tests.flow.service import Service
 
 __all__ = ["Rig", "until"]
@@ -146,6 +148,15 @@ class Rig:
             return found
 
         return await asyncio.to_thread(read)
+
+    async def state(self, owner: str) -> dict[str, bytes]:
+        """What the service keeps under `<slug>/<owner>` in the state topic."""
+        kept = State(
+            Kafka(bootstrap_servers=self.bootstrap),
+            "klaviyo.state",
+            f"test-{self.number}/{owner}",
+        )
+        return await kept.load()
 
     async def lag(self) -> int:
         """Records sent by this rig above the group's committed offsets.

@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from pipeline.forward.audit import Audit
 from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.deletions import Deletions
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
@@ -54,6 +55,8 @@ def records() -> list[Record]:
 
 class World:
     """Broker and Klaviyo as lists, and the ledger of what ended there."""
+
+    existing = None
 
     def __init__(self) -> None:
         self.log = records()
@@ -164,6 +167,8 @@ def flow_of(world: Any) -> tuple[Flow, Source]:
         planner=Planner(Context()),
         client=world,
         deliver=Deliver(world, metrics, "dead_letter"),
+        deletions=Deletions(world, clock),
+        facts=(),
         imports=None,
         consents=None,
         sent=None,

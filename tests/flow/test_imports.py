@@ -69,9 +69,10 @@ async def test_a_failed_row_costs_that_row_and_says_why(rig: Rig) -> None:
 
 @pytest.mark.timeout(120)
 async def test_rows_that_are_refused_cost_themselves(rig: Rig) -> None:
-    """An address Klaviyo does not take, over 100 KB, and what bulk cannot do at all."""
+    """A customer nobody can name in 100 KB; what can be cut, and what bulk cannot do."""
     odd: dict[int, dict[str, Any]] = {
-        5: {"custom_fields": {f"note {n}": "x" * 30_000 for n in range(4)}},
+        5: {"id": "C-5" * 40_000},
+        9: {"custom_fields": {f"note {n}": "x" * 30_000 for n in range(4)} | {"n": 1}},
         6: {"first_name": None},
         7: {"first_name": "N7", "custom_fields": {"tier": None}},
         8: {"first_name": "N8", "address": {"city": None}},
@@ -81,9 +82,14 @@ async def test_rows_that_are_refused_cost_themselves(rig: Rig) -> None:
         await rig.drained(within=90)
         letters = await rig.read_dead_letters(1)
         assert [letter.key() for letter in letters] == [b"C-5"]
+        lost = {"field": "custom_fields"}
+        assert await service.metric("degraded_fields_total", lost) == 1
         assert await service.terminate() == 0
     want: dict[str, Any] = {f"C-{n}": f"N{n}" for n in range(CROWD) if n != 5}
-    assert names(rig) == want | {"C-6": None}
+    assert names(rig) == want | {"C-6": None, "C-9": None}
+    held = rig.profile("C-9")["properties"]
+    assert sum(map(len, map(str, held.values()))) > 60_000, "no more than must go"
+    assert held["n"] == 1
 
 
 @pytest.mark.timeout(150)

@@ -9,8 +9,15 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas import klaviyo
-from schemas.commands import ChangeConsent, Command, CreateEvent, UpsertProfile
+from schemas import klaviyo, privacy
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    SuppressProfile,
+    UpsertProfile,
+)
 from schemas.envelope import decode
 from schemas.event import Context, Event, Plan
 from schemas.registry import EVENT_TYPES, EventType
@@ -32,6 +39,10 @@ def body(command: Command, revision: str) -> msgspec.Raw:
             return msgspec.Raw(klaviyo.event(command, revision))
         case ChangeConsent():
             raise AssertionError("only with consent.writes")
+        case SuppressProfile():
+            return msgspec.Raw(privacy.suppression([command.identity.email or ""]))
+        case EraseProfile():
+            return msgspec.Raw(privacy.deletion("01ARZ3NDEKTSV4RRFFQ69G5FAV"))
 
 
 def golden(example: bytes) -> bytes:

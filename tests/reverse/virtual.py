@@ -66,6 +66,9 @@ class Topics:
         if found:
             yield found
 
+    async def written(self, _: str) -> bool:
+        return bool(self.messages)
+
 
 class Virtual:
     """One account, one poller. `pass_` lets time go by while it works."""

@@ -17,7 +17,12 @@ from pipeline.reverse import cursor, view
 KEPT: dict[type, dict[str, Any]] = {
     ledger._Value: {"job": "J", "rows": [[0, 17]]},
     cursor.Cursor: {"updated": 5, "suppressed": 6, "since": 0, "swept": 0},
-    view.Known: {"content": {"title": "Dr"}, "at": 1.0, "sent": 2.0, "late": 0.0},
+    view.Known: {
+        "content": {"title": "Dr"},
+        "at": 1.0,
+        "sent": {"title": 2.0},
+        "late": {"title": 3.0},
+    },
     view._Told: {"people": [["C-1", 1.0, {"title": "Dr"}]], "late": False},
     tokens.Tokens: {
         "access_token": "a",

@@ -26,8 +26,10 @@ class Klaviyo:
     def __init__(self, *answers: Accepted | Refused) -> None:
         self.answers = list(answers)
         self.asked: list[dict[str, Any]] = []
+        self.permits: list[Any] = []
 
     async def import_profile(self, body: bytes, permit: Any) -> Accepted | Refused:
+        self.permits.append(permit)
         self.asked.append(orjson.loads(body)["data"]["attributes"])
         return self.answers.pop(0)
 
@@ -47,9 +49,10 @@ async def send(klaviyo: Any, *updates: UpsertProfile, **settings: Any) -> list[O
             Ticket(Record("t", 0, number, 0, None, b""), Lot(), number, 1), [update]
         )
     conflicts = settings.get("conflicts", "drop_identifier")
-    deliver = Deliver(klaviyo, settings.get("metrics") or Metrics(), conflicts)
+    metrics = settings.get("metrics") or Metrics()
+    deliver = Deliver(klaviyo, metrics, conflicts, settings.get("merge"))
     group = lanes.take("single", Parcel(ROUTE, "2026-07-15"))
-    permit: Any = None
+    permit: Any = "permit"
     return list(await deliver.send(group.items, permit, bulk=False))
 
 
@@ -85,6 +88,70 @@ async def test_a_conflict_keeps_the_strongest_identifier() -> None:
     klaviyo = Klaviyo(refused(409, "/data/attributes"), OK)
     assert await send(klaviyo, update(first_name="Ada")) == [DELIVERED]
     assert klaviyo.asked[1] == {"external_id": "C-1", "first_name": "Ada"}
+
+
+async def test_a_conflict_merges_if_told_so_and_goes_again_whole() -> None:
+    asked: list[Identity] = []
+
+    async def merge(who: Identity) -> bool:
+        asked.append(who)
+        return True
+
+    klaviyo = Klaviyo(refused(409, "/data/attributes"), OK)
+    outcomes = await send(klaviyo, update(title="Dr"), conflicts="merge", merge=merge)
+    assert outcomes == [DELIVERED]
+    assert asked == [ADA]
+    assert klaviyo.asked[0] == klaviyo.asked[1]
+
+
+@pytest.mark.parametrize("merges", [True, False])
+async def test_what_cannot_be_merged_costs_the_weaker_identifiers(
+    *, merges: bool
+) -> None:
+    """Nothing to merge, or Klaviyo says 409 after each of some merges."""
+
+    async def merge(who: Identity) -> bool:
+        assert who == ADA
+        return merges
+
+    klaviyo = Klaviyo(*[refused(409, "/data/attributes")] * (4 if merges else 1), OK)
+    outcomes = await send(klaviyo, update(title="Dr"), conflicts="merge", merge=merge)
+    assert outcomes == [DELIVERED]
+    assert klaviyo.asked[-1] == {"external_id": "C-1", "title": "Dr"}
+
+
+async def test_a_profile_that_vanished_is_looked_for_again_once() -> None:
+    """Merged away or deleted between being found and being written."""
+    klaviyo = Klaviyo(refused(404, "/data/id"), OK)
+    assert await send(klaviyo, update(title="Dr")) == [DELIVERED]
+    assert klaviyo.asked[0] == klaviyo.asked[1]
+    for_ever = Klaviyo(*[refused(404, "/data/id")] * 2)
+    (outcome,) = await send(for_ever, update(title="Dr"))
+    assert isinstance(outcome, Dead)
+    assert (outcome.reason, outcome.status) == ("refused", 404)
+
+
+async def test_a_profile_over_100_kb_loses_what_is_largest_before_it_is_sent() -> None:
+    """On the permit it came with: a second one might never be given."""
+    metrics = Metrics()
+    klaviyo = Klaviyo(OK)
+    custom = {"small": 1} | {f"note {n}": "x" * 20_000 * n for n in range(1, 4)}
+    command = UpsertProfile(ADA, {"title": "Dr"}, custom)
+    assert await send(klaviyo, command, metrics=metrics) == [DELIVERED]
+    (sent,) = klaviyo.asked
+    assert sent["properties"].keys() == {"small", "note 1", "note 2"}
+    assert sent["title"] == "Dr"
+    assert klaviyo.permits == ["permit"]
+    assert metrics.degraded_fields.labels("custom_fields")._value.get() == 1
+
+
+async def test_a_coalesced_profile_over_100_kb_is_taken_apart() -> None:
+    klaviyo = Klaviyo()
+    one, other = (UpsertProfile(ADA, {}, {f"p{n}": "x" * 60_000}) for n in range(2))
+    (outcome,) = await send(klaviyo, one, other)
+    assert isinstance(outcome, Dead)
+    assert outcome.reason == "too_large"
+    assert klaviyo.asked == []
 
 
 async def test_a_conflict_is_a_dead_letter_if_told_so() -> None:

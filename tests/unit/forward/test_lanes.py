@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from pipeline.forward.batch import Parcel, Route
 from pipeline.forward.lanes import Group, Lanes
 from pipeline.records import Item, Kind, Lot, Record, Ticket
-from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
+from schemas.commands import (
+    ChangeConsent,
+    Command,
+    CreateEvent,
+    EraseProfile,
+    Identity,
+    SuppressProfile,
+    UpsertProfile,
+)
 
 IDS = st.sampled_from(["C1", "C2", "C3", None])
 EMAILS = st.sampled_from(["a@shop.dev", "b@shop.dev", None])
@@ -17,7 +25,14 @@ PHONES = st.sampled_from(["+12025550101", "+12025550102", None])
 IDENTITIES = st.builds(Identity, external_id=IDS, email=EMAILS, phone=PHONES).filter(
     lambda identity: identity.names()
 )
-KINDS: tuple[Kind, ...] = ("profile", "single", "event")
+KINDS: tuple[Kind, ...] = (
+    "profile",
+    "single",
+    "event",
+    "consent",
+    "erase",
+    "suppress",
+)
 
 
 def profile(identity: Identity, **fields: str | None) -> UpsertProfile:
@@ -36,6 +51,21 @@ def event(
         {},
         backfill=history,
     )
+
+
+def command(kind: Kind, who: Identity, sequence: int) -> Command:
+    """One that is carried by that kind of route."""
+    match kind:
+        case "event":
+            return event(who, history=sequence % 3 == 0)
+        case "erase":
+            return EraseProfile(who)
+        case "consent" | "late":
+            return ChangeConsent(who, "2026-01-01T00:00:00Z", {}, {})
+        case "suppress":
+            return SuppressProfile(who)
+        case "profile" | "single":
+            return profile(who, first_name=str(sequence) if kind == "profile" else None)
 
 
 LOT = Lot()
@@ -63,14 +93,7 @@ class History:
         self.groups: list[Group] = []
 
     def add(self, sequence: int, identity: Identity, kinds: list[Kind]) -> None:
-        commands: list[Command] = [
-            event(identity, history=sequence % 3 == 0)
-            if kind == "event"
-            else profile(
-                identity, first_name=str(sequence) if kind == "profile" else None
-            )
-            for kind in kinds
-        ]
+        commands = [command(kind, identity, sequence) for kind in kinds]
         self.names[sequence] = frozenset(identity.names())
         self.left[sequence] = len(commands)
         self.lanes.add(ticket(sequence), commands)

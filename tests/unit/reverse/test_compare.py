@@ -209,13 +209,38 @@ def test_what_was_told_is_forgotten_record_by_record(world: World) -> None:
     assert world.view.told_before(5.0, 10) == ["x/e:a@b.dev/1.0"]
     world.view.sent([("x/e:a@b.dev/1.0", None)])
     assert world.view.told_before(9.0, 10) == ["x/e:a@b.dev/5.0"]
-    assert [write.at for write in world.view.writes(["e:a@b.dev"], None)] == [5.0]
+    assert [write.at for write in world.view.writes(["e:a@b.dev"])] == [5.0]
 
 
 def test_two_writes_before_one_look_are_both_ours(world: World) -> None:
     world.sent("i:C-1", 1.0, external_id="C-1", first_name="Ada", title="Dr")
     world.sent("i:C-1", 2.0, external_id="C-1", title=None)
     found = world.see(row(external_id="C-1", first_name="Ada"))
+    assert (said(found), found.echoes) == ([], 1)
+
+
+def test_an_event_and_an_update_of_one_second_are_both_ours(world: World) -> None:
+    world.see(row(email="a@b.dev", first_name="Eve"))
+    for late, name in ((False, "Ada"), (True, "Bea")):
+        world.sent("e:a@b.dev", 1_767_225_605.0, late=late, first_name=name)
+    for updated, name in (("05", "Ada"), ("06", "Bea")):
+        shown = row(
+            updated=f"2026-01-01T00:00:{updated}Z", email="a@b.dev", first_name=name
+        )
+        found = world.see(shown)
+        assert (said(found), found.echoes) == ([], 1)
+
+
+def test_what_shows_at_once_hides_nothing_that_shows_later(world: World) -> None:
+    at = 1_767_225_605.0  # 2026-01-01T00:00:05Z
+    world.see(row(email="a@b.dev", first_name="Ada"))
+    world.sent("e:a@b.dev", at, late=True, **{"consent.email": {"status": "subscribed"}})
+    world.sent("e:a@b.dev", at + 2, late=True, email="a@b.dev", first_name="Ada")
+    moved = row(updated="2026-01-01T00:00:07Z", email="a@b.dev", first_name="Ada")
+    assert said(world.see(moved)) == []
+    marketing = {"consent": "SUBSCRIBED", "can_receive_email_marketing": True}
+    given: Any = {"subscriptions": {"email": {"marketing": marketing}}}
+    found = world.see(row(updated="2026-01-01T00:00:45Z", email="a@b.dev", **given))
     assert (said(found), found.echoes) == ([], 1)
 
 

@@ -158,7 +158,7 @@ def test_only_web_addresses_are_images(raw: str) -> None:
     assert update(image_url=raw).attributes == {}
     assert planned(image_url=raw).degraded == ("image_url",)
     assert update(image_url=" HTTPS://shop.dev/a.png ").attributes == {
-        "image": "HTTPS://shop.dev/a.png"
+        "image": "https://shop.dev/a.png"
     }
 
 
@@ -200,14 +200,18 @@ def test_nothing_asked_is_nothing_skipped(part: dict[str, Any]) -> None:
     assert planned(**part).skipped == ()
 
 
-def test_custom_fields_that_cannot_be_carried_are_left_out() -> None:
+def test_custom_fields_that_cannot_be_carried_are_cut() -> None:
     deep: Any = 1
     for _ in range(100):
         deep = [deep]
     fields = {"": 1, "long": "x" * 100_001, "list": ["y", "x" * 100_001], "ok": "x"}
     plan = planned(custom_fields=fields)
     assert plan.commands == [
-        UpsertProfile(Identity("C-1"), {}, {"list": ["y"], "ok": "x"})
+        UpsertProfile(
+            Identity("C-1"),
+            {},
+            {"long": "x" * 100_000, "list": ["y", "x" * 100_000], "ok": "x"},
+        )
     ]
     assert plan.degraded == ("custom_fields",)
     assert planned(custom_fields={"ok": "x"}).degraded == ()

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from schemas import klaviyo
 from schemas.commands import CreateEvent, Identity
 from schemas.envelope import decode
-from schemas.event import Context, Event, Metrics, Plan, Rejected, Skipped
+from schemas.event import Context, Event, Plan, Rejected, Skipped
 
 CONTEXT = Context(default_country="US")
 RECORD = 1_793_527_200_000  # ms; 2026-11-01T10:00:00Z
@@ -30,14 +30,16 @@ def outcome(
     return event.commands(context, RECORD)
 
 
-def planned(kind: str, order: dict[str, Any], **rest: object) -> Plan:
+def planned(
+    kind: str, order: dict[str, Any], context: Context = CONTEXT, **rest: object
+) -> Plan:
     order = {"id": "O-1", "customer": {"id": "C-1"}, **order}
-    plan = outcome({"type": f"order.{kind}", "order": order, **rest})
+    plan = outcome({"type": f"order.{kind}", "order": order, **rest}, context)
     assert isinstance(plan, Plan), plan
     return plan
 
 
-def events(kind: str, order: dict[str, Any], **rest: object) -> list[CreateEvent]:
+def events(kind: str, order: dict[str, Any], **rest: Any) -> list[CreateEvent]:
     commands = planned(kind, order, **rest).commands
     return [command for command in commands if isinstance(command, CreateEvent)]
 
@@ -222,7 +224,7 @@ def test_own_numbers_are_not_rounded() -> None:
     assert b"0.1000000000000000000000001" in bytes(placed.properties)
 
 
-def test_what_klaviyo_would_refuse_is_left_out_and_the_event_arrives() -> None:
+def test_what_klaviyo_would_refuse_is_cut_and_the_event_arrives() -> None:
     nested: Any = "deep"
     for _ in range(12):
         nested = {"a": nested}
@@ -242,7 +244,10 @@ def test_what_klaviyo_would_refuse_is_left_out_and_the_event_arrives() -> None:
     (placed,) = plan.commands
     assert isinstance(placed, CreateEvent)
     told = properties(placed)
-    assert told.keys() == {"OrderId", "nested", "many", "fine"}
+    cut = ["long", "big", "nested", "many"]
+    assert told.keys() == {"OrderId", "long", "nested", "many", "fine", "Truncated"}
+    assert told["Truncated"] == ["", *cut]
+    assert told["long"] == "\u20ac" * 33_333
     assert told["many"] == list(range(4_000))
     assert str(told["nested"]).count("{") == 9
     assert plan.degraded == ("properties",)
@@ -254,16 +259,61 @@ def test_an_order_of_five_thousand_lines_arrives() -> None:
     placed = plan.commands[0]
     assert isinstance(placed, CreateEvent)
     assert len(properties(placed)["Items"]) == 4_000
+    assert properties(placed)["Truncated"] == ["Items"]
     assert plan.degraded == ("properties",)
 
 
-def test_no_more_than_300_properties() -> None:
-    plan = planned("placed", {"properties": {f"p{i}": i for i in range(400)}})
+@pytest.mark.parametrize(
+    ("revision", "most"), [("2025-01-15", 300), ("2025-04-15", 400), ("2026-07-15", 400)]
+)
+@pytest.mark.parametrize("more", [0, 1, 200])
+def test_no_more_properties_than_the_revision_allows(
+    revision: str, most: int, more: int
+) -> None:
+    """The marker counts as well: with one too many it takes the place of two."""
+    context = Context(most_properties=klaviyo.most_properties(revision))
+    own = {f"p{i}": i for i in range(most - 1 + more)}
+    plan = planned("placed", {"properties": own}, context=context)
     (placed,) = plan.commands
     assert isinstance(placed, CreateEvent)
-    assert len(properties(placed)) == 300
-    assert properties(placed)["OrderId"] == "O-1"
+    told = properties(placed)
+    assert len(told) == most
+    assert told["OrderId"] == "O-1"
+    assert plan.degraded == (("properties",) if more else ())
+    assert ("Truncated" in told) is bool(more)
+    assert len(told.get("Truncated", ())) == (min(20, more + 1) if more else 0)
+
+
+def test_the_marker_of_what_was_cut_finds_room() -> None:
+    own = {f"p{i}": i for i in range(298)} | {"long": "x" * 100_001}
+    (placed,) = events("placed", {"properties": own})
+    told = properties(placed)
+    assert len(told) == 300
+    assert told["Truncated"] == ["long"]
+
+
+def test_an_event_of_more_than_five_megabytes_arrives() -> None:
+    """The largest properties go, until a request has room for the rest."""
+    own = {f"p{i}": ["x" * 90_000] * (i % 4) for i in range(60)}
+    plan = planned("placed", {"properties": own | {"small": 1}})
+    (placed,) = plan.commands
+    assert isinstance(placed, CreateEvent)
+    told = properties(placed)
+    assert len(bytes(placed.properties)) <= 4_900_000
+    assert told["small"] == 1
+    assert told["p1"] == own["p1"], "what is small stays"
+    assert "p59" not in told
+    assert "p59" in told["Truncated"]
     assert plan.degraded == ("properties",)
+
+
+def test_a_time_that_is_not_the_events_own_is_marked() -> None:
+    plan = planned("placed", {"lines": [{}]}, occurred_at="2031-01-01T00:00:00Z")
+    for event in plan.commands:
+        assert isinstance(event, CreateEvent)
+        assert properties(event)["Truncated"] == ["occurred_at"]
+    (event,) = events("placed", {}, occurred_at="2026-11-01T10:00:00Z")
+    assert "Truncated" not in properties(event)
 
 
 @pytest.mark.parametrize(
@@ -639,7 +689,19 @@ def test_events_can_be_off(kind: str) -> None:
 
 
 def test_metric_names_are_the_users() -> None:
-    metrics = Metrics("a", "b", "c", "d", "e")
+    metrics = dict(
+        zip(
+            (
+                "order_placed",
+                "ordered_product",
+                "order_fulfilled",
+                "order_cancelled",
+                "order_refunded",
+            ),
+            "abcde",
+            strict=True,
+        )
+    )
     message = {"order": {"id": "O", "customer": {"id": "C"}, "lines": [{}]}}
     told = []
     for kind in ("placed", "fulfilled", "cancelled", "refunded"):

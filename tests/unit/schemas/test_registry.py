@@ -6,9 +6,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pipeline.settings import Settings
 from schemas import events, registry
 from schemas.event import Context, Event, Plan, Rejected, Skipped
-from schemas.registry import EVENT_TYPES
+from schemas.registry import EVENT_TYPES, METRICS
 
 NEWCOMER = '''"""A cart was left behind; sent by the shop."""
 
@@ -70,6 +71,26 @@ def test_a_file_that_is_no_event_type_is_refused(
             registry._discovered()
     finally:
         sys.modules.pop("schemas.events.zz_newcomer", None)
+
+
+@pytest.mark.parametrize("setting", ["order_placed", "abandoned cart"])
+def test_a_metric_needs_a_setting_of_its_own(
+    setting: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metric = f"from schemas.event import Metric\nMETRIC = Metric({setting!r}, 'X', 'x')\n"
+    docstring, _, rest = NEWCOMER.partition("\n")
+    (tmp_path / "zz_metric.py").write_text(f"{docstring}\n{metric}{rest}")
+    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
+    try:
+        with pytest.raises(TypeError, match=f"events.{setting}"):
+            registry._metrics(registry._discovered())
+    finally:
+        sys.modules.pop("schemas.events.zz_metric", None)
+
+
+def test_every_metric_has_a_setting() -> None:
+    declared = {one.setting for kind in EVENT_TYPES.values() for one in kind.metrics}
+    assert declared == set(METRICS) == set(Settings().events.model_dump())
 
 
 def test_an_event_type_must_say_what_it_does() -> None:

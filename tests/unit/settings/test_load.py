@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from pydantic import ValidationError
 
 from pipeline.errors import SettingsError
@@ -322,9 +323,10 @@ def test_all_findings_are_named_at_once_each_with_its_place(
         ("SUBSCRIPTION__NAME", "!!!", "at least one letter a-z or digit"),
         ("SUBSCRIPTION__VERSION", "v1\r\nX: y", "must match pattern"),
         ("EVENTS__ORDER_PLACED", " ", None),
+        ("EVENTS__ORDER_PLACED", "x" * 128, "at most 127 characters"),
         ("PROFILE__DEFAULT_COUNTRY", "UK", "ISO 3166"),
-        ("PROFILE__IDENTITY_CONFLICT", "merge", "must be 'drop_identifier' or"),
-        ("DELETES__POLICY", "erase", "must be 'ignore'"),
+        ("PROFILE__IDENTITY_CONFLICT", "drop", "must be 'drop_identifier', "),
+        ("DELETES__POLICY", "delete", "must be 'ignore', 'suppress' or 'erase'"),
         ("HTTP__PORT", "-1", "must be greater than or equal to 0"),
     ],
 )
@@ -338,6 +340,14 @@ def test_a_value_that_cannot_be_used_is_refused(
     text = refused(None, environ)
     assert says in text
     assert f"PIPELINE_{variable}" in text
+
+
+def test_erasing_needs_a_key() -> None:
+    erasing = {"PIPELINE_DELETES__POLICY": "Erase"}
+    assert "secrets.key is blank" in refused(None, erasing)
+    key = {"PIPELINE_SECRETS__KEY": Fernet.generate_key().decode()}
+    assert load(None, erasing | key).deletes.policy == "erase"
+    assert load(None, {"PIPELINE_DELETES__POLICY": "suppress"}).secrets.key is not None
 
 
 def test_true_is_no_number(here: Path) -> None:
