@@ -71,6 +71,8 @@ class _Connection(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         if path == "/pages":
             self._write(json.dumps(vars(self._told)).encode())
+        elif path.startswith("/api/accounts"):
+            self._write(b'{"data":[{"type":"account","id":"BENCH"}]}')
         elif (start := self._start(path)) is None:
             loop.call_later(
                 self._latency, self._write, b'{"data":[],"links":{"next":null}}'
