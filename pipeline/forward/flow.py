@@ -88,6 +88,7 @@ ENDS: Final = frozenset({"suppress", "erase"})  # the kinds of a customer's end
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
 FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
+UNANSWERED: Final = 1.0  # s until a write counts as done for all that we can know
 REVOKE_BUDGET: Final = 20.0  # s; well under the consumer's rebalance timeout
 
 
@@ -230,15 +231,12 @@ class Flow:
 
     async def _carry(self, route: Route, group: Group, permit: Permit) -> list[Item]:
         again: list[Item] = []
-        outcomes: Sequence[Outcome | None]
-        if route.jobs and self._imports:
-            outcomes = await self._imports.send(group.items, permit, self._commit)
-        elif route.kind in ENDS:
-            outcomes = await self._deletions.send(group.items, permit)
-        elif route.kind in ("consent", "late") and self._consents:
-            outcomes = await self._consents.send(group.items, permit)
-        else:
-            outcomes = await self._deliver.send(group.items, permit, bulk=route.rows > 1)
+        # Klaviyo may have done what it has not answered, or a job a part of its rows.
+        telling = asyncio.get_running_loop().call_later(UNANSWERED, self._tell, group)
+        try:
+            outcomes = await self._sending(route, group, permit)
+        finally:
+            telling.cancel()
         for item, outcome in zip(group.items, outcomes, strict=True):
             if outcome is None:
                 again.append(item)
@@ -248,6 +246,23 @@ class Flow:
                 self._settle(item, outcome)
         self._source.freed()
         return again
+
+    async def _sending(
+        self, route: Route, group: Group, permit: Permit
+    ) -> Sequence[Outcome | None]:
+        if route.jobs and self._imports:
+            return await self._imports.send(group.items, permit, self._commit)
+        if route.kind in ENDS:
+            return await self._deletions.send(group.items, permit)
+        if route.kind in ("consent", "late") and self._consents:
+            return await self._consents.send(group.items, permit)
+        return await self._deliver.send(group.items, permit, bulk=route.rows > 1)
+
+    def _tell(self, group: Group) -> None:
+        """The reverse direction hears of all in the group."""
+        if self._sent is not None:
+            for item in group.items:
+                self._sent.note(item.commands)
 
     def _traced(self, tracing: "Tracing") -> Carry:
         """Carry, and the spans know of the records."""

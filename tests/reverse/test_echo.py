@@ -65,6 +65,25 @@ async def test_a_death_before_it_was_told_lets_nothing_come_back(back: Reverse) 
         assert await service.terminate() == 0
 
 
+async def test_a_write_whose_answer_was_lost_does_not_come_back(back: Reverse) -> None:
+    rig = Rig(back.bootstrap, back.sandbox)
+    await rig.create_topics()
+    service = both(rig, back, reverse__settle="3")
+    write = {"method": "POST", "path": "/api/profile-import"}
+    rig.fault(
+        {"match": write | {"times": 1}, "action": {"kind": "reset_after"}},
+        {"match": write, "action": {"kind": "status", "status": 503}},
+    )
+    async with service:
+        await rig.send([written(1)])
+        await suppressed(service, 1)  # seen by the poller while we still try to write
+        rig.fault()
+        await rig.drained()
+        await asyncio.sleep(5)  # what was written at last is looked at as well
+        assert await back.read() == []
+        assert await service.terminate() == 0
+
+
 def written(number: int) -> Made:
     customer = {
         "id": f"C-{number}",
