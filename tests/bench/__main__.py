@@ -1,6 +1,6 @@
 """All figures of contract 9, or the parts that are named.
 
-    python -m tests.bench [path encode latency memory growth quota reverse]
+    python -m tests.bench [path encode mapping latency ...]
 
 One table, and `.cache/bench.json` with machine and versions. A part measures itself and
 its yard-stick in turn in this call: ratios hold on a noisy machine, the rest does not.
@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from tests.bench import encode, growth, latency, memory, path, quota, reverse
+from tests.bench import encode, growth, latency, mapping, memory, path, quota, reverse
 from tests.bench.report import FILE, Figure, note, show, write
 
 # Seconds the server takes, and replicas; two whole windows each.
@@ -34,6 +34,7 @@ def _quota() -> list[Figure]:
 
 PARTS: Final[Mapping[str, Callable[[], list[Figure]]]] = {
     "encode": encode.measure,
+    "mapping": mapping.measure,
     "path": path.measure,
     "latency": latency.measure,
     "memory": memory.measure,
