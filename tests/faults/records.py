@@ -95,8 +95,9 @@ async def huge(world: World) -> str:
         (made,) = admin.create_topics([dead]).values()
         made.result(20)
         fields = {f"note {n}": "x" * 30_000 for n in range(5)}
-        big = customer("big", email="big@shop.dev", custom_fields=fields)
-        await shift.send([customer("before"), big, customer("after")])
+        big = customer("big", email="big@shop.dev", first_name=5, custom_fields=fields)
+        lighter = customer("lighter", email="l@shop.dev", custom_fields=fields)
+        await shift.send([customer("before"), big, lighter, customer("after")])
         async with shift.service(topics__dead_letters=dead.topic) as service:
             await shift.done(service)
             assert not errors(service), errors(service)
@@ -106,7 +107,7 @@ async def huge(world: World) -> str:
         assert int(said["klaviyo.truncated"]) == len(big.value or b"")
         assert said["__connect.errors.topic"] == shift.customers
         assert said["__connect.errors.offset"].isdigit()
-        assert {"before", "after"} <= known(shift)
+        assert {"before", "lighter", "after"} <= known(shift)
         sizes = f"{len(big.value or b'')} bytes cut to {len(letter.value() or b'')}"
         return f"{said['klaviyo.reason']}: {sizes}, and where to find it"
 

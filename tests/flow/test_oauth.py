@@ -131,8 +131,11 @@ async def test_a_foreign_callback_is_refused_and_the_right_one_still_counts(
             callback = await decide(await command.url())
             async with http.get(f"{callback.partition('?')[0]}?code=x&state=y") as page:
                 assert page.status == 400
-            pages = await asyncio.gather(*(http.get(callback) for _ in range(2)))
-            assert sorted(page.status for page in pages) == [200, 400]
+            twice = [http.get(callback) for _ in range(2)]
+            pages = await asyncio.gather(*twice, return_exceptions=True)
+            # The second may come when nobody listens any more.
+            codes = [p.status for p in pages if isinstance(p, aiohttp.ClientResponse)]
+            assert sorted(codes) in ([200], [200, 400]), pages
             assert await command.ended() == 0, command.output
 
 

@@ -12,11 +12,13 @@ from tests.k8s.tools import K8S
 
 __all__ = ["ELSEWHERE", "declared", "everywhere", "labels", "metrics"]
 
-# Without data from a service that only goes forward, with a key, and lost nothing.
+# Without data from a service that only goes forward, with a key, without consent, and
+# lost nothing.
 ELSEWHERE = frozenset(
     {
         "audit_mismatches_total",
         "audits_total",
+        "consent_withheld_total",
         "reverse_cursor_timestamp_seconds",
         "reverse_echoes_suppressed_total",
         "reverse_found_late_total",

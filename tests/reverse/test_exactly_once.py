@@ -76,7 +76,7 @@ async def test_a_zombie_that_wakes_in_its_transaction(
     editor = Editor(back, 250)
     zombie = back.dying("sent:2", by="STOP")
     await zombie.start()
-    await back.wait(100)
+    await back.wait(100, within=60)
     async with back.service() as other:
         await back.wait(250, within=60)
         await asyncio.sleep(1.1)
