@@ -9,17 +9,15 @@ broker or Klaviyo that is down must not keep the process alive (contract G8).
 import asyncio
 import gc
 import os
-import random
 import signal
 from collections.abc import (
-    AsyncIterator,
     Awaitable,
     Callable,
     Collection,
     Iterable,
     Mapping,
 )
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from functools import partial
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
@@ -27,24 +25,13 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import structlog
 import uvloop
 
+from pipeline.access import connect, owned, same_account
 from pipeline.clock import SYSTEM
-from pipeline.errors import PipelineError, SettingsError
+from pipeline.errors import SettingsError
 from pipeline.forward.asked import Asked
-from pipeline.forward.audit import Audit
-from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
-from pipeline.forward.deletions import Deletions
-from pipeline.forward.deliver import Deliver
-from pipeline.forward.erased import Erased
-from pipeline.forward.facts import Facts, Table
-from pipeline.forward.flood import Flood
-from pipeline.forward.flow import Flow
 from pipeline.forward.imports import Imports
 from pipeline.forward.ledger import Ledger
-from pipeline.forward.links import Links
-from pipeline.forward.merges import Merges
-from pipeline.forward.plan import Planner
-from pipeline.forward.sent import Sent
 from pipeline.forward.source import Source
 from pipeline.kafka.admin import Admin, TopicRefused
 from pipeline.kafka.consumer import Consumer
@@ -54,23 +41,9 @@ from pipeline.kafka.producer import Producer
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.kafka.transactions import Transactions
-from pipeline.klaviyo.access import Access
-from pipeline.klaviyo.account import AnotherAccount, Belongs
-from pipeline.klaviyo.auth import ApiKey, Credential
-from pipeline.klaviyo.backoff import backoff
-from pipeline.klaviyo.client import Account, Client
-from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.connect_page import ConnectPage
 from pipeline.klaviyo.jobs import Jobs
-from pipeline.klaviyo.limits import Ceiling, Limits
-from pipeline.klaviyo.lists import Lists
-from pipeline.klaviyo.oauth import App as Registered
-from pipeline.klaviyo.oauth import OAuth
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Refused, Session
 from pipeline.klaviyo.share import Share
-from pipeline.klaviyo.tokens import Vault
-from pipeline.klaviyo.trust import trust
 from pipeline.observe.health import Health
 from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
@@ -80,27 +53,13 @@ from pipeline.reverse.poll import Poller
 from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
 from pipeline.settings import Settings
-from schemas import event as schema
-from schemas.klaviyo import BACKFILL_SINCE, most_properties
+from pipeline.stages import context, forward, planning, require_history, telling
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.observe.tracing import Tracing
 
-__all__ = [
-    "App",
-    "account",
-    "connect",
-    "context",
-    "forward",
-    "planning",
-    "require_history",
-    "run",
-    "same_account",
-    "stop_on_signal",
-    "telling",
-]
+__all__ = ["App", "run", "stop_on_signal"]
 
-ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
 
@@ -125,9 +84,8 @@ class App:
         self.page: ConnectPage | None = None
         self._states: tuple[State, ...] = ()
         if settings.uses_oauth:
-            self._states = state, belongs = _state(settings), _belongs(settings)
-            account = _account(settings, state, belongs)
-            self.page = ConnectPage(account, self.health, SYSTEM)
+            connection, self._states = owned(settings)
+            self.page = ConnectPage(connection, self.health, SYSTEM)
         self.probes = Probes(
             settings.http,
             self.health,
@@ -321,290 +279,6 @@ class App:
                 self._log.warning("topic cannot be created", message=str(refused))
 
 
-@asynccontextmanager
-async def connect(
-    settings: Settings,
-    health: Health,
-    metrics: Metrics,
-    wrapped: Callable[[Session], Session] | None = None,
-    *,
-    reverse: bool = False,
-    tracing: "Tracing | None" = None,
-    spare: bool = False,
-) -> AsyncIterator[Client]:
-    """Open the way to Klaviyo that the settings describe; leaving the block closes it.
-
-    `wrapped` may put something of its own between the client and the session. Each
-    direction has its own: the poller spends from other limits than the writes. `spare`
-    takes only the quota that a running service leaves.
-    """
-    throttle = settings.throttle
-    calls, seconds = (
-        (throttle.limit_reverse, throttle.seconds_reverse)
-        if reverse
-        else (throttle.limit, throttle.seconds)
-    )
-    ceiling = Ceiling(calls, seconds) if calls and seconds else None
-    chance = random.Random().random  # noqa: S311  jitter, not a secret
-    limits = Limits(
-        SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling, spare=spare
-    )
-    async with _credential(settings, health, metrics) as credential:
-        session = Session(
-            api_url=settings.klaviyo.api_url,
-            agent=_agent(settings),
-            credential=credential,
-            revision=Revision(
-                settings.klaviyo.api_revision,
-                strict=settings.klaviyo.strict_revision,
-                metrics=metrics,
-                clock=SYSTEM,
-            ),
-            limits=limits,
-            connections=throttle.concurrent_connections,
-            health=health,
-            metrics=metrics,
-            clock=SYSTEM,
-            chance=chance,
-            trust=trust(settings.klaviyo.ssl_cafile),
-            tracing=tracing,
-        )
-        async with session:
-            yield Client(wrapped(session) if wrapped else session, limits)
-
-
-@asynccontextmanager
-async def account(settings: Settings) -> AsyncIterator[Connect]:
-    """Open what `login`, `logout` and `status` work with: the app, the stored tokens.
-
-    Makes the state topic if it is missing and may be made. Raises `SettingsError`,
-    `KafkaUnreachable`.
-    """
-    settings.require_oauth()
-    state, belongs = _state(settings), _belongs(settings)
-    try:
-        if settings.topics.create:
-            with suppress(TopicRefused):  # said when something is written
-                await Admin(settings.kafka).create_missing(
-                    settings.topics.state, compact=True
-                )
-        yield _account(settings, state, belongs)
-    finally:
-        await state.close()
-        await belongs.close()
-
-
-@asynccontextmanager
-async def _credential(
-    settings: Settings, health: Health, metrics: Metrics
-) -> AsyncIterator[Credential]:
-    """What we log in with: the private key, or the tokens of the account connected."""
-    if not settings.uses_oauth:
-        yield ApiKey(
-            settings.api_key().current_api_key, partial(_wrong, settings, health)
-        )
-        return
-    state = _state(settings)
-    try:
-        async with Access(
-            _oauth(settings),
-            _vault(settings, state),
-            health=health,
-            metrics=metrics,
-            clock=SYSTEM,
-            chance=random.Random().random,  # noqa: S311  jitter, not a secret
-        ) as access:
-            yield access
-    finally:
-        await state.close()
-
-
-async def _wrong(settings: Settings, health: Health) -> str:
-    """Say why the key in force may not be used: blank, or whose it is."""
-    chance = random.Random().random  # noqa: S311  jitter, not a secret
-    failures = 0
-    while True:
-        metrics = Metrics()
-        try:
-            async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
-                found = await client.probe()
-            await same_account(settings, found.account)
-            why = found.message if found.standing == "unreachable" else ""
-        except AnotherAccount as error:
-            return str(error)
-        except PipelineError as error:
-            why = str(error)
-        if not why:
-            health.back("klaviyo_account")
-            return ""  # if the key is refused, the call itself says so
-        failures += 1
-        health.away("klaviyo_account", f"it is not known whose the new key is: {why}")
-        await asyncio.sleep(backoff(failures, chance()))
-
-
-async def same_account(
-    settings: Settings,
-    found: Account | Refused | None,
-    *,
-    replace: bool = False,
-    look_only: bool = False,
-) -> None:
-    """Make sure that this is the account the subscription delivers to.
-
-    The first one is remembered, unless `look_only`. Raises `AnotherAccount`, and what
-    reading and writing the state topic raises.
-    """
-    if isinstance(found, Account):
-        state = _belongs(settings)
-        try:
-            ask = Belongs(state).check if look_only else Belongs(state).to
-            await ask(found.id, found.name or "", replace=replace)
-        finally:
-            await state.close()
-
-
-def _belongs(settings: Settings) -> State:
-    return State(settings.kafka, settings.topics.state, f"{settings.slug}/account")
-
-
-def _account(settings: Settings, state: State, belongs: State) -> Connect:
-    return Connect(_oauth(settings), _vault(settings, state), Belongs(belongs))
-
-
-def _state(settings: Settings) -> State:
-    return State(settings.kafka, settings.topics.state, f"{settings.slug}/oauth")
-
-
-def _vault(settings: Settings, state: State) -> Vault:
-    chance = random.Random().random  # noqa: S311  jitter, not a secret
-    return Vault(state, settings.secrets.key.get_secret_value(), SYSTEM, chance)
-
-
-def _oauth(settings: Settings) -> OAuth:
-    klaviyo = settings.klaviyo
-    scopes = klaviyo.scopes
-    if settings.deletes.policy == "erase" and ERASES not in scopes:
-        scopes = (*scopes, ERASES)
-    registered = Registered(
-        client_id=klaviyo.client_id,
-        client_secret=klaviyo.client_secret.get_secret_value(),
-        redirect_url=klaviyo.redirect_url,
-        scopes=scopes,
-    )
-    return OAuth(
-        registered,
-        klaviyo.api_url,
-        _agent(settings),
-        klaviyo.api_revision,
-        SYSTEM,
-        trust(klaviyo.ssl_cafile),
-    )
-
-
-def _agent(settings: Settings) -> str:
-    own = f"klaviyo-pipeline/{version('klaviyo-pipeline')}"
-    return f"{own} ({settings.subscription.version})"
-
-
-def planning(
-    settings: Settings, registry: SchemaRegistry | None = None, *, backfill: bool = False
-) -> Planner:
-    """Build what turns records into commands."""
-    return Planner(context(settings, backfill=backfill), settings.mapping, registry)
-
-
-def telling(
-    settings: Settings, producer: Producer, client: Client, health: Health
-) -> Sent | None:
-    """Build what tells the reverse direction of writes; None if nobody listens."""
-    if not settings.reverse.enabled:
-        return None
-    return Sent(
-        producer,
-        settings.topics.state,
-        settings.slug,
-        lambda: client.now() or SYSTEM.now(),
-        health,
-    )
-
-
-def forward(
-    settings: Settings,
-    client: Client,
-    planner: Planner,
-    dead_letters: DeadLetters,
-    health: Health,
-    metrics: Metrics,
-    imports: Imports | None = None,
-    sent: Sent | None = None,
-    asked: Asked | None = None,
-    tracing: "Tracing | None" = None,
-    *,
-    writes: bool = True,
-) -> Flow:
-    """Join the stages of the forward direction, as the settings say.
-
-    Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
-    `asked` what was asked for lately is forgotten at the end; without `writes` nothing is
-    kept of what is learnt, as nothing is sent.
-    """
-    facts: list[Facts] = []
-
-    def kept(owner: str, table: Table) -> Facts:
-        prefix = f"{settings.slug}/{owner}"
-        state = State(settings.kafka, settings.topics.state, prefix)
-        facts.append(Facts(state, table, health, writes=writes))
-        return facts[-1]
-
-    policy = settings.deletes.policy
-    ending = None if policy == "ignore" else policy
-    erasing = linking = merge = None
-    if settings.deletes.policy == "erase":
-        erased = Erased(settings.secrets.key.get_secret_value())
-        erasing = erased, kept("erased", erased)
-    if settings.profile.identity_conflict == "merge":
-        links = Links()
-        linking = links, kept("links", links)
-        merge = Merges(client, *linking).merge
-    consents = None
-    if settings.consent.writes:
-        consents = Consents(
-            client=client,
-            lists=Lists(
-                client.subscriptions, SYSTEM, create=settings.consent.create_lists
-            ),
-            asked=asked or Asked(None, health, SYSTEM),
-            source=settings.subscription.name,
-            default=settings.consent.list,
-            metrics=metrics,
-            clock=SYSTEM,
-        )
-    return Flow(
-        planner=planner,
-        client=client,
-        deliver=Deliver(client, metrics, settings.profile.identity_conflict, merge),
-        deletions=Deletions(client, SYSTEM, ending, erasing, linking),
-        facts=facts,
-        imports=imports,
-        consents=consents,
-        sent=sent,
-        dead_letters=dead_letters,
-        flood=Flood(settings.deliver.malformed_limit, health),
-        audit=Audit(
-            client,
-            settings.audit.sample,
-            random.Random().random,  # noqa: S311  which ones, not a secret
-            metrics,
-            SYSTEM,
-        ),
-        connections=settings.throttle.concurrent_connections,
-        health=health,
-        metrics=metrics,
-        clock=SYSTEM,
-        tracing=tracing,
-    )
-
-
 def _tracing(settings: Settings) -> "Tracing | None":
     if not settings.tracing.enabled:
         return None
@@ -616,35 +290,6 @@ def _tracing(settings: Settings) -> "Tracing | None":
             "pip install 'klaviyo-pipeline[tracing]', or leave the setting false."
         ) from None
     return Tracing()
-
-
-def context(settings: Settings, *, backfill: bool = False) -> schema.Context:
-    """Give what commands depend on beside the record."""
-    return schema.Context(
-        metrics=settings.events.model_dump(),
-        default_country=settings.profile.default_country or None,
-        generate_events=settings.klaviyo.generate_events,
-        deletes=settings.deletes.policy,
-        most_properties=most_properties(settings.klaviyo.api_revision),
-        backfill=backfill,
-        consent=settings.consent.writes,
-        backfill_after=settings.deliver.backfill_after,
-    )
-
-
-def require_history(context: schema.Context, served: str) -> None:
-    """Make sure that events can be marked as history, where that is asked for.
-
-    Raises `SettingsError` for a revision without it: there flows would mail customers.
-    """
-    if served >= BACKFILL_SINCE or not (context.backfill or context.backfill_after):
-        return
-    asked = "a backfill" if context.backfill else "deliver.backfill_after"
-    raise SettingsError(
-        f"Klaviyo serves revision {served}, in which events cannot be marked as "
-        "history: its flows would send messages to customers. Set "
-        f"klaviyo.api_revision to {BACKFILL_SINCE} or newer for {asked}."
-    )
 
 
 async def _together(directions: Collection[Direction], stop: asyncio.Event) -> None:

@@ -35,7 +35,7 @@ USED: Final = ("create_or_update_profile", "create_event")  # operations of a ru
 
 async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
     """Ask Klaviyo once, in the way a run does."""
-    from pipeline.app import connect  # noqa: PLC0415
+    from pipeline.access import connect  # noqa: PLC0415
     from pipeline.clock import SYSTEM  # noqa: PLC0415
     from pipeline.observe.health import Health  # noqa: PLC0415
     from pipeline.observe.metrics import Metrics  # noqa: PLC0415
@@ -131,7 +131,7 @@ async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
 
 async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
     """Compare the account with the one that was delivered to before."""
-    from pipeline.app import same_account  # noqa: PLC0415
+    from pipeline.access import same_account  # noqa: PLC0415
     from pipeline.klaviyo.account import AnotherAccount  # noqa: PLC0415
 
     try:
@@ -145,7 +145,7 @@ async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
 
 async def _granted(settings: "Settings") -> list[Finding]:
     """Look for scopes that the user was asked for and did not grant."""
-    from pipeline.app import account  # noqa: PLC0415
+    from pipeline.access import account  # noqa: PLC0415
 
     async with account(settings) as connect:
         tokens = await connect.connected()
@@ -249,7 +249,7 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
 
 
 def _history(found: "Findings", settings: "Settings") -> list[Finding]:
-    from pipeline.app import context, require_history  # noqa: PLC0415
+    from pipeline.stages import context, require_history  # noqa: PLC0415
 
     try:
         require_history(context(settings), found.served or found.asked)

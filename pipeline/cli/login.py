@@ -50,7 +50,7 @@ def login(
         return
 
     async def connect() -> "tuple[Tokens, list[str]]":
-        from pipeline.app import account  # noqa: PLC0415
+        from pipeline.access import account  # noqa: PLC0415
 
         async with account(settings) as connect:
             if not replace:
@@ -76,7 +76,7 @@ def login(
 
 async def _adopt(settings: "Settings", *, replace: bool) -> "Account":
     """Remember the account of the key as the one to deliver to."""
-    from pipeline.app import connect, same_account  # noqa: PLC0415
+    from pipeline.access import connect, same_account  # noqa: PLC0415
     from pipeline.clock import SYSTEM  # noqa: PLC0415
     from pipeline.kafka.admin import Admin  # noqa: PLC0415
     from pipeline.klaviyo.oauth import Denied, Unavailable  # noqa: PLC0415

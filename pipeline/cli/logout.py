@@ -14,7 +14,7 @@ def logout(context: typer.Context) -> None:
     settings = Options.of(context).settings()
 
     async def disconnect() -> str:
-        from pipeline.app import account  # noqa: PLC0415
+        from pipeline.access import account  # noqa: PLC0415
 
         async with account(settings) as connect:
             tokens = await connect.disconnect()

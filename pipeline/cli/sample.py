@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.app import planning
 from pipeline.cli.findings import Finding
 from pipeline.cli.sample_consent import requests
 from pipeline.errors import SettingsError
 from pipeline.records import Dead, Record, Skipped
 from pipeline.settings import Settings
+from pipeline.stages import planning
 from schemas import klaviyo, privacy
 from schemas.commands import (
     ChangeConsent,

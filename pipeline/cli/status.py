@@ -55,7 +55,7 @@ def described(tokens: "Tokens") -> list[tuple[str, str]]:
 
 
 async def _stored(settings: "Settings") -> list[tuple[str, str]]:
-    from pipeline.app import account  # noqa: PLC0415
+    from pipeline.access import account  # noqa: PLC0415
 
     async with account(settings) as connect:
         tokens = await connect.connected()

@@ -15,7 +15,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from pipeline.app import context, forward, require_history, same_account, telling
+from pipeline.access import same_account
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -39,6 +39,7 @@ from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.settings import Settings
+from pipeline.stages import context, forward, require_history, telling
 
 __all__ = ["Job"]
 

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 
-from pipeline.app import connect
+from pipeline.access import connect
 from pipeline.clock import SYSTEM
 from pipeline.kafka.admin import Admin
 from pipeline.kafka.client import Client as Kafka

@@ -158,7 +158,7 @@ async def test_a_blip_is_looked_at_once_more(
     async def connect(*_: object) -> AsyncIterator[Probed]:
         yield Probed()
 
-    monkeypatch.setattr("pipeline.app.connect", connect)
+    monkeypatch.setattr("pipeline.access.connect", connect)
     findings = await look_at_klaviyo(settings("http://127.0.0.1:1"))
     assert standings == ["ok"]
     assert exit_code(findings) == code

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from pipeline.app import connect
+from pipeline.access import connect
 from pipeline.clock import SYSTEM
 from pipeline.klaviyo.client import Client
 from pipeline.observe.health import Health
