@@ -19,7 +19,7 @@ from rich.table import Table
 
 from pipeline import settings as config
 from pipeline.app import App
-from pipeline.demo import marketer
+from pipeline.demo import foreign, marketer
 from pipeline.demo.broker import Broker
 from pipeline.demo.proof import Finding, Stored, compare, fetch, read_dead_letters
 from pipeline.demo.shop import CUSTOMERS, ORDERS, Made, Shop
@@ -29,6 +29,7 @@ __all__ = ["run"]
 
 REVISION: Final = "2026-07-15"
 DEAD_LETTERS: Final = "klaviyo.dead-letters"
+TOPICS: Final = [CUSTOMERS, ORDERS, foreign.ORDERS, foreign.ROWS]
 PROFILES: Final = "klaviyo.profiles"
 CUSTOMERS_A_SECOND: Final = 10  # under the 12.5 profiles a second of single calls
 ORDERS_A_SECOND: Final = 8  # each makes about 4 events; single calls carry 58 a second
@@ -39,16 +40,18 @@ GIVE_UP: Final = 60.0  # s after the shop has closed
 async def run(seconds: float, console: Console) -> bool:
     """Show one shop day of `seconds`; true if shop and Klaviyo agree at the end."""
     shop = Shop()
-    day = list(
-        shop.day(int(seconds * CUSTOMERS_A_SECOND), int(seconds * ORDERS_A_SECOND))
-    )
+    day = [
+        *foreign.changes(shop),
+        *shop.day(int(seconds * CUSTOMERS_A_SECOND), int(seconds * ORDERS_A_SECOND)),
+    ]
     console.print(
-        f"a shop makes {shop.made} changes; some are bad on purpose. Real pipeline, "
-        "embedded Kafka, local Klaviyo with the official limits"
+        f"a shop makes {shop.made} changes, some bad on purpose, some in the shapes of "
+        "a web shop and of Debezium. Real pipeline, embedded Kafka, local Klaviyo with "
+        "the official limits"
     )
     async with Sandbox() as sandbox:
         with Broker() as broker:
-            await asyncio.to_thread(broker.create, [CUSTOMERS, ORDERS])
+            await asyncio.to_thread(broker.create, TOPICS)
             app = App(_settings(broker.address, sandbox.url))
             stop = asyncio.Event()
             service = asyncio.create_task(app.run(stop))
@@ -76,13 +79,14 @@ def _settings(bootstrap: str, url: str) -> config.Settings:
             api_url=url, api_key=SecretStr("pk_demo"), api_revision=REVISION
         ),
         kafka=config.Kafka(
-            bootstrap_servers=bootstrap, topics=(CUSTOMERS, ORDERS), start="earliest"
+            bootstrap_servers=bootstrap, topics=tuple(TOPICS), start="earliest"
         ),
         topics=config.Topics(dead_letters=DEAD_LETTERS, profiles=PROFILES),
         reverse=config.Reverse(
             start="all", interval=1, settle=4, consent_interval=2, sweep_interval=3
         ),
         profile=config.Profile(default_country="US"),
+        mapping=foreign.mappings(),
         http=config.Http(host="127.0.0.1", port=0),
     )
 
