@@ -50,6 +50,30 @@ async def rebalance_storm(world: World) -> str:
         return f"{ledger}; rebalances {', '.join(f'{each:.0f}' for each in rebalances)}"
 
 
+@fault(45, "a rolling restart of three replicas under load", "I1 I2 I4 I9")
+async def rolling_restart(world: World) -> str:
+    async with AsyncExitStack() as stack:
+        shift = await stack.enter_async_context(world.shift(seed=145, limits=True))
+        members = [shift.service() for _ in range(3)]
+        for member in members:
+            await stack.enter_async_context(member)
+        async with shift.selling(200, 700, a_second=30):
+            await hold(8, *members)
+            for member in members:
+                assert await member.terminate() == 0, member.output[-1500:]
+                member.output = ""  # `running` must not read of the time before
+                await member.start()
+                await running(member)
+                await hold(4, *members)
+        await shift.drained(90)  # the lag goes by itself
+        await shift.done(*members)
+        # Klaviyo lets one call a second ask for the account, and each start asks once.
+        ledger = shift.sandbox.ledger
+        asked = ledger.statuses["GET /api/accounts"].get(429, 0)
+        assert ledger.throttled == asked, ledger.statuses
+        return f"{await shift.balance(throttled=True)}; accounts asked too soon: {asked}"
+
+
 @fault(5, "64 calls hang for 40 s while another member joins", "I1 I4 I9")
 async def revoked_in_flight(world: World) -> str:
     async with world.shift(seed=105) as shift:
