@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
 
 __all__ = ["App", "run", "stop_on_signal"]
 
+TIDY_EVERY: Final = 60.0  # s
 STOPPED: Final = 9.5  # s after the first signal; what is not down then is left as it is
 
 
@@ -333,7 +334,18 @@ def run(settings: Settings, only: Only = None) -> None:
 
 
 async def _until_signal(settings: Settings, only: Only) -> None:
-    await App(settings, only).run(stop_on_signal())
+    tidying = asyncio.create_task(_tidy())
+    try:
+        await App(settings, only).run(stop_on_signal())
+    finally:
+        tidying.cancel()
+
+
+async def _tidy() -> None:
+    """Look for cycles also when little is made: an error's may hold a whole request."""
+    while True:
+        await asyncio.sleep(TIDY_EVERY)
+        gc.collect(1)
 
 
 def stop_on_signal() -> asyncio.Event:
