@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from pipeline.sandbox.profile import Profile
+from tests.flow.rig import until
 from tests.reverse.dying import PHASES
 from tests.reverse.rig import Reverse, Said
 
@@ -76,7 +78,8 @@ async def test_a_zombie_that_wakes_in_its_transaction(
     editor = Editor(back, 250)
     zombie = back.dying("sent:2", by="STOP")
     await zombie.start()
-    await back.wait(100, within=60)
+    status = Path(f"/proc/{zombie.pid}/status")
+    await until(lambda: "State:\tT" in status.read_text(), what="it sleeps", within=60)
     async with back.service() as other:
         await back.wait(250, within=60)
         await asyncio.sleep(1.1)
