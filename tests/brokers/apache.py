@@ -216,8 +216,9 @@ class Apache:
         self._owned.pause()
 
     def thaw(self) -> None:
-        """Go on after `freeze`."""
+        """Go on after `freeze`, and wait until it answers."""
         self._owned.resume()
+        self._await()
 
     def second(self) -> "Apache":
         """Another broker of the same cluster, not yet entered; raises `Unavailable`."""
@@ -252,12 +253,17 @@ class Apache:
             future.result(20)
 
     def _await(self) -> None:
+        # Asked for a topic, and not only for a list: its own controller counts a broker
+        # that was away as gone for some seconds, and can place no topic meanwhile.
         deadline = time.monotonic() + UP
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        new = [NewTopic(f"probe-{uuid.uuid4().hex}", 1, 1)]
         while True:
             try:
                 admin.list_topics(timeout=2)
-            except KafkaException as error:
+                for future in admin.create_topics(new, validate_only=True).values():
+                    future.result(UP)
+            except (KafkaException, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise Unavailable(
                         f"no answer from {self.bootstrap}: {error}"

@@ -44,7 +44,7 @@ async def broker_frozen(world: World) -> str:
                 try:
                     await hold(seconds, service)
                 finally:
-                    kafka.thaw()
+                    await asyncio.to_thread(kafka.thaw)
                 thawed, before = time.monotonic(), shift.accepted
                 await until(
                     lambda: shift.accepted > before + 20,  # noqa: B023

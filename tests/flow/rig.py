@@ -222,6 +222,12 @@ class Rig:
             if 200 <= status < 300
         )
 
+    @property
+    def rows(self) -> int:
+        """Profiles and events in the writes Klaviyo has accepted so far."""
+        minutes = self.sandbox.ledger.minutes.values()
+        return sum(count.rows for spans in minutes for count in spans.values())
+
     def fault(self, *rules: dict[str, Any]) -> None:
         """Script these faults instead of any other; see pipeline/sandbox/faults.py."""
         self.sandbox.faults.clear()

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import islice
 
 import pytest
 
@@ -10,6 +11,7 @@ from pipeline.demo.shop import Shop
 from tests.flow.rig import Rig, until
 
 KILLS = 10
+PORTION = 2000  # records before each kill
 
 
 @pytest.mark.kafka
@@ -18,16 +20,17 @@ async def test_ten_kills_lose_nothing_and_store_nothing_twice(
     rig: Rig, say: Callable[[str], None]
 ) -> None:
     shop = Shop(seed=7, bad=False)
-    made = await rig.send(shop.day(customers=4000, orders=8000, at_least=20_000))
-    sandbox = rig.sandbox
+    day = shop.day(customers=4000, orders=8000, at_least=20_000)
+    made, sandbox = 0, rig.sandbox
     service = rig.service(deliver__malformed_limit="1000000")
     chance = random.Random(7)
     for _ in range(KILLS):
+        made += await rig.send(islice(day, PORTION))  # so that there is work at each kill
         await service.start()
-        seen = rig.accepted
-        step = chance.randint(50, 300)  # requests; a bulk one carries 1,000 events
-        await until(lambda: rig.accepted > seen + step, what="progress")  # noqa: B023
+        seen, step = rig.rows, chance.randint(1, PORTION // 2)
+        await until(lambda: rig.rows > seen + step, what="progress")  # noqa: B023
         await service.kill()
+    made += await rig.send(day)
     async with service:
         await rig.drained(within=180)
         assert await service.terminate() == 0

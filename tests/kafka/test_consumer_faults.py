@@ -103,7 +103,7 @@ async def test_a_broker_that_hangs_past_the_session_is_waited_for(apache: Apache
         except TimeoutError:
             assert "kafka" in owner.health.waits()
         finally:
-            apache.thaw()
+            await asyncio.to_thread(apache.thaw)
         await world.write(partition, b"5")
         async with asyncio.timeout(20):
             found = await read(consumer, 1)
@@ -120,7 +120,7 @@ async def test_stopping_while_the_broker_hangs_is_bounded(apache: Apache) -> Non
         async with running(world, owner, world.settings(topic)):
             apache.freeze()
     finally:
-        apache.thaw()
+        await asyncio.to_thread(apache.thaw)
 
 
 @pytest.mark.timeout(60)

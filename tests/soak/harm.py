@@ -111,7 +111,7 @@ class Harm:
     async def _freeze(self) -> None:
         self._kafka.freeze()
         await self._long(2, 20)
-        self._kafka.thaw()
+        await asyncio.to_thread(self._kafka.thaw)
 
     async def _crash(self) -> None:
         await asyncio.to_thread(self._kafka.kill)
