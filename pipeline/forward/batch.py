@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
+from pipeline.forward.routes import Route
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Permit
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Item, Kind
+from pipeline.records import Item
 from schemas import bulk_events, bulk_profiles
 from schemas import klaviyo as wire
 from schemas.commands import CreateEvent, UpsertProfile
@@ -23,21 +24,10 @@ from schemas.commands import CreateEvent, UpsertProfile
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
     from pipeline.forward.lanes import Group, Lanes
 
-__all__ = ["Batcher", "Parcel", "Route"]
+__all__ = ["Batcher", "Parcel"]
 
 FEW: Final = 10  # waiting items that single calls may carry although bulk could
 MISSES: Final = 8  # items too large for what is left after which a request is full
-
-
-class Route(msgspec.Struct, frozen=True):
-    """An endpoint that can carry items: which kind, and how many in one request."""
-
-    operation: str
-    kind: Kind
-    rows: int = 1
-    bytes: int | None = None  # of a bulk request
-    since: str = ""  # the first revision that has it
-    jobs: int | None = None  # asynchronous: so many may be under way, whatever the wire
 
 
 class Parcel:

@@ -18,7 +18,7 @@ import structlog
 
 from pipeline.clock import Clock
 from pipeline.forward.audit import Audit
-from pipeline.forward.batch import Batcher, Carry, Route
+from pipeline.forward.batch import Batcher, Carry
 from pipeline.forward.checkpoint import Checkpoint
 from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
@@ -29,6 +29,7 @@ from pipeline.forward.flood import Flood
 from pipeline.forward.imports import Imports
 from pipeline.forward.lanes import Group, Lanes
 from pipeline.forward.plan import Planner
+from pipeline.forward.routes import ROUTES, Route
 from pipeline.forward.source import Source
 from pipeline.forward.tally import Tally
 from pipeline.kafka.consumer import Reader
@@ -46,44 +47,14 @@ from pipeline.records import (
     Record,
     Ticket,
 )
-from schemas import bulk_events, bulk_profiles, subscriptions
 from schemas.event import Plan
 
 if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.forward.sent import Sent
     from pipeline.observe.tracing import Tracing
 
-__all__ = ["REVOKE_BUDGET", "ROUTES", "STOP_BUDGET", "Flow"]
+__all__ = ["REVOKE_BUDGET", "STOP_BUDGET", "Flow"]
 
-JOBS: Final = 50  # imports under way at a time; Klaviyo takes seconds for one
-ROUTES: Final = (
-    (
-        Route("create_or_update_profile", "single"),
-        Route(
-            "bulk_import_profiles",
-            "profile",
-            bulk_profiles.ROWS,
-            bulk_profiles.BYTES,
-            jobs=JOBS,
-        ),
-    ),
-    (
-        Route("create_event", "event"),
-        Route(
-            "bulk_create_events",
-            "event",
-            bulk_events.ROWS,
-            bulk_events.BYTES,
-            bulk_events.SINCE,
-        ),
-    ),
-    (Route("bulk_suppress_profiles", "suppress"),),
-    (Route("request_profile_deletion", "erase"),),
-    (
-        Route("bulk_subscribe_profiles", "consent", subscriptions.LARGEST),
-        Route("bulk_subscribe_profiles", "late", subscriptions.LARGEST),
-    ),
-)
 ENDS: Final = frozenset({"suppress", "erase"})  # the kinds of a customer's end
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10

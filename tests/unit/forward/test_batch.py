@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.forward.batch import Batcher, Route
+from pipeline.forward.batch import Batcher
 from pipeline.forward.lanes import Group, Lanes
+from pipeline.forward.routes import Route
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Lot, Record, Ticket
 from schemas.commands import Identity, UpsertProfile

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.forward.batch import Parcel, Route
+from pipeline.forward.batch import Parcel
 from pipeline.forward.deliver import Deliver, _body
 from pipeline.forward.lanes import Lanes
+from pipeline.forward.routes import Route
 from pipeline.klaviyo.session import Accepted, Fault, Refused
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Lot, Outcome, Record, Ticket

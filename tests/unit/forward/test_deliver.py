@@ -5,9 +5,10 @@ from typing import Any
 import orjson
 import pytest
 
-from pipeline.forward.batch import Parcel, Route
+from pipeline.forward.batch import Parcel
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.lanes import Lanes
+from pipeline.forward.routes import Route
 from pipeline.klaviyo.session import Accepted, Fault, Refused
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Lot, Outcome, Record, Ticket

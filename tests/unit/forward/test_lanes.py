@@ -6,8 +6,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.forward.batch import Parcel, Route
+from pipeline.forward.batch import Parcel
 from pipeline.forward.lanes import Group, Lanes
+from pipeline.forward.routes import Route
 from pipeline.records import Item, Kind, Lot, Record, Ticket
 from schemas.commands import (
     ChangeConsent,
