@@ -97,7 +97,7 @@ class Audit:
         self._added = asyncio.Event()
         self._left = self._gap()
 
-    def delivered(self, item: Item) -> None:
+    def delivered(self, item: Item, *, bulk: bool) -> None:
         """Klaviyo accepted the item. Called for each one: nearly always a countdown."""
         if watched := self._watched:
             who = item.command.identity
@@ -106,7 +106,7 @@ class Audit:
                     self._overtake(watched[name])
         self._left -= len(item.commands)
         while self._left <= 0:
-            self._take(item, item.commands[int(self._left) - 1])
+            self._take(item, item.commands[int(self._left) - 1], bulk=bulk)
             self._left += self._gap()
 
     def revoked(self) -> None:
@@ -134,7 +134,7 @@ class Audit:
             return math.inf
         return 1 + int(self._chance() * (2 * self._sample - 1))
 
-    def _take(self, item: Item, command: Command) -> None:
+    def _take(self, item: Item, command: Command, *, bulk: bool) -> None:
         if isinstance(command, ChangeConsent):
             return  # a job takes minutes, and other people change consent as well
         if isinstance(command, SuppressProfile | EraseProfile):
@@ -150,7 +150,7 @@ class Audit:
             return
         record = item.parts[-1][0].record
         place = (record.topic, record.partition, record.offset)
-        sample = _Sample(kind, operations[bool(item.row)], sent, who, place)
+        sample = _Sample(kind, operations[bulk], sent, who, place)
         if kind == "profile":
             self._watched.update(dict.fromkeys(who.values(), sample))
         self._bytes += len(sent)

@@ -19,6 +19,7 @@ __all__ = ["Checkpoint"]
 # orders of 2.5 lines: 6,400 bytes held for 1,200 read.
 OVERHEAD: Final = 2048
 FACTOR: Final = 4
+LIGHT: Final = 3  # the same without the encoded form
 COMMAND: Final = 1024  # bytes for each command beyond the first few
 FEW: Final = 8
 
@@ -84,6 +85,15 @@ class Checkpoint:
             ticket.size += COMMAND * commands
             self.bytes += COMMAND * commands
             ticket.lot.bytes += COMMAND * commands
+
+    def lighten(self, ticket: Ticket) -> None:
+        """Its encoded form is gone; the rest stays until the record has ended."""
+        less = ticket.size - (OVERHEAD + LIGHT * ticket.record.size)
+        if ticket.done or not ticket.lot.live or less <= 0:
+            return
+        ticket.size -= less
+        self.bytes -= less
+        ticket.lot.bytes -= less
 
     def close(self, ticket: Ticket) -> None:
         """The record has ended. Closing twice, or after a revoke, changes nothing."""

@@ -214,7 +214,7 @@ class Flow:
             elif isinstance(outcome, Dead) and len(item.parts) > 1:
                 again += item.halves()  # one bad record must cost one record
             else:
-                self._settle(item, outcome)
+                self._settle(item, outcome, bulk=route.rows > 1)
         self._source.freed()
         return again
 
@@ -222,12 +222,22 @@ class Flow:
         self, route: Route, group: Group, permit: Permit
     ) -> Sequence[Outcome | None]:
         if route.jobs and self._imports:
-            return await self._imports.send(group.items, permit, self._commit)
+            return await self._imports.send(
+                group.items, permit, self._commit, self._taken
+            )
         if route.kind in ENDS:
             return await self._deletions.send(group.items, permit)
         if route.kind in ("consent", "late") and self._consents:
             return await self._consents.send(group.items, permit)
         return await self._deliver.send(group.items, permit, bulk=route.rows > 1)
+
+    def _taken(self, items: Sequence[Item]) -> None:
+        """A job has these: they weigh less until it ends."""
+        for item in items:
+            item.row = b""
+            for ticket, _ in item.parts:
+                self.checkpoint.lighten(ticket)
+        self._source.freed()
 
     def _tell(self, group: Group) -> None:
         """The reverse direction hears of all in the group."""
@@ -245,9 +255,9 @@ class Flow:
 
         return traced
 
-    def _settle(self, item: Item, outcome: Outcome) -> None:
+    def _settle(self, item: Item, outcome: Outcome, *, bulk: bool) -> None:
         if isinstance(outcome, Delivered):
-            self._audit.delivered(item)
+            self._audit.delivered(item, bulk=bulk)
             if self._sent is not None:
                 self._sent.note(item.commands)
         for ticket, _ in item.parts:

@@ -47,10 +47,12 @@ class Imports:
         items: Sequence[Item],
         permit: Permit,
         commit: Callable[[], Awaitable[bool]],
+        taken: Callable[[Sequence[Item]], None],
     ) -> Sequence[Outcome | None]:
         """Outcomes by index; None for an item that has to be sent again.
 
-        What the job could not store goes by single call then, which says why.
+        `taken` is called when Klaviyo has the job. What the job could not store goes by
+        single call then, which says why.
         """
         try:
             entry = await self._ledger.open(_rows(items)) if await commit() else None
@@ -62,13 +64,17 @@ class Imports:
             await asyncio.sleep(AGAIN)  # meanwhile others go by single calls
             return [None] * len(items)
         self._health.back("job ledger")
-        return await self._run(items, permit, entry)
+        return await self._run(items, permit, entry, taken)
 
     async def _run(
-        self, items: Sequence[Item], permit: Permit, entry: "Entry"
+        self,
+        items: Sequence[Item],
+        permit: Permit,
+        entry: "Entry",
+        taken: Callable[[Sequence[Item]], None],
     ) -> Sequence[Outcome | None]:
-        body = bulk_profiles.body([item.row for item in items])
-        answer = await self._client.import_profiles(body, permit)
+        # Nothing here keeps the body: a job takes long, and many are under way.
+        answer = await self._client.import_profiles(_body(items), permit)
         if isinstance(answer, Refused):
             # As a whole, for the rows it names. If none, halves find them.
             self._ledger.close(entry)
@@ -81,6 +87,7 @@ class Imports:
                     item.largest = (len(items) + 1) // 2
             return [None] * len(items)
         job, accepted = answer
+        taken(items)
         await self._ledger.started(entry, job)
         ended = await self._jobs.end(job)
         if accepted.attempts > 1:
@@ -135,6 +142,10 @@ class Imports:
             else:
                 self._health.back("job ledger")
                 return left
+
+
+def _body(items: Sequence[Item]) -> bytes:
+    return bulk_profiles.body([item.row for item in items])
 
 
 def _rows(items: Sequence[Item]) -> dict[Partition, list[tuple[int, int]]]:

@@ -54,7 +54,8 @@ def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR091
     old: list[Ticket] = []
     position = dict.fromkeys(PARTITIONS, 0)
     checkpoint.assign(dict.fromkeys(PARTITIONS, ()))
-    steps = ["read", "read", "close", "close", "commit", "refused", "rebalance"]
+    steps = ["read", "read", "close", "close", "lighten", "commit", "refused"]
+    steps.append("rebalance")
     for step in data.draw(st.lists(st.sampled_from(steps), max_size=60)):
         if step == "read":
             partition = data.draw(st.sampled_from(PARTITIONS))
@@ -76,6 +77,10 @@ def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR091
             checkpoint.close(ticket)  # a settlement happens at most once
             at = ticket.record
             ended[at.topic, at.partition].add(at.offset)
+        elif step == "lighten" and tickets:
+            ticket = data.draw(st.sampled_from(tickets + old))
+            checkpoint.lighten(ticket)
+            checkpoint.lighten(ticket)
         elif step == "commit":
             broker.commit(checkpoint.settled())
             assert checkpoint.settled() == {}
@@ -94,9 +99,11 @@ def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR091
             checkpoint.assign({each: ahead for each, (_, ahead) in begin.items()})
             ended = {each: set(durable[each]) for each in PARTITIONS}
             for ticket in old:
+                checkpoint.lighten(ticket)
                 checkpoint.close(ticket)
         assert checkpoint.records == len(tickets)
         assert checkpoint.bytes == sum(t.size for t in tickets)
+        assert checkpoint.bytes == sum(map(checkpoint.weight, PARTITIONS))
     for partition, (offset, ahead) in broker.begin().items():
         below = {n for n in there[partition] if n < offset}
         assert below | ahead == durable[partition]

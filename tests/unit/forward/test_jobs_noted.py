@@ -1,6 +1,6 @@
 """A job is in the ledger before it starts, and tells only ends that are ends."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -42,7 +42,10 @@ class World:
             self.log.append("commit")
             return committed
 
-        return await self.imports.send(items, permit, commit)
+        def taken(items: Sequence[Item]) -> None:
+            self.log.append(f"{len(items)} taken")
+
+        return await self.imports.send(items, permit, commit, taken)
 
     def unused(self) -> None:
         self.log.append("not sent")
@@ -90,7 +93,8 @@ def item(number: int, *, more: int = 0, outcome: Any = DELIVERED) -> Item:
 async def test_a_job_is_noted_before_it_is_sent_and_closed_after_its_end() -> None:
     world = World()
     assert await world.send([item(5), item(6)]) == [DELIVERED, DELIVERED]
-    assert world.log == ["commit", "noted", "sent", "started J", "ended J", "closed"]
+    assert world.log[:4] == ["commit", "noted", "sent", "2 taken"]
+    assert world.log[4:] == ["started J", "ended J", "closed"]
     assert world.noted == {PART: [(0, 5), (1, 6)]}
 
 
