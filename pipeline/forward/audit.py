@@ -17,7 +17,7 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 import msgspec
 import structlog
@@ -50,6 +50,11 @@ Result: TypeAlias = Literal["held", "mismatch", "overtaken", "unread", "crowded"
 DELAYS: Final[dict[Kind, Sequence[float]]] = {
     "profile": (60.0, 120.0, 240.0),
     "event": (900.0, 3600.0, 4 * 3600.0),
+}
+# What carries it: a call of its own, or one in bulk.
+OPERATIONS: Final[dict[Kind, tuple[str, str]]] = {
+    "profile": ("create_or_update_profile", "bulk_import_profiles"),
+    "event": ("create_event", "bulk_create_events"),
 }
 ROOM: Final = 4 * 2**20  # bytes of samples that wait; a few thousand orders
 NAMED: Final = 10  # fields named in one log line
@@ -96,6 +101,10 @@ class Audit:
         self._watched: dict[str, _Sample] = {}  # identifier -> profile that waits
         self._added = asyncio.Event()
         self._left = self._gap()
+        for result in get_args(Result):  # at 0: an alert must see the first one
+            metrics.audits.labels(result)
+        for operation in itertools.chain.from_iterable(OPERATIONS.values()):
+            metrics.audit_mismatches.labels(operation)
 
     def delivered(self, item: Item, *, bulk: bool) -> None:
         """Klaviyo accepted the item. Called for each one: nearly always a countdown."""
@@ -141,7 +150,7 @@ class Audit:
             return  # it takes hours, or leaves nothing to be read
         if isinstance(command, CreateEvent) and command.time is UNSET:
             return  # Klaviyo chose the second it would have to be looked for in
-        kind, sent, operations = _sent(command, self._client.served)
+        kind, sent = _sent(command, self._client.served)
         who = wire.identifiers(command.identity)
         if not any(map(held.askable, who.values())):
             return
@@ -150,7 +159,7 @@ class Audit:
             return
         record = item.parts[-1][0].record
         place = (record.topic, record.partition, record.offset)
-        sample = _Sample(kind, operations[bulk], sent, who, place)
+        sample = _Sample(kind, OPERATIONS[kind][bulk], sent, who, place)
         if kind == "profile":
             self._watched.update(dict.fromkeys(who.values(), sample))
         self._bytes += len(sent)
@@ -286,14 +295,10 @@ class Audit:
         self._log.warning(message, **fields)
 
 
-def _sent(
-    command: UpsertProfile | CreateEvent, revision: str
-) -> tuple[Kind, bytes, tuple[str, str]]:
-    """Kind, body as of a single call, and the operations: by itself, and in bulk."""
+def _sent(command: UpsertProfile | CreateEvent, revision: str) -> tuple[Kind, bytes]:
+    """Kind, and body as of a single call."""
     match command:
         case UpsertProfile():
-            operations = ("create_or_update_profile", "bulk_import_profiles")
-            return "profile", wire.profile_import(command, revision), operations
+            return "profile", wire.profile_import(command, revision)
         case CreateEvent():
-            operations = ("create_event", "bulk_create_events")
-            return "event", wire.event(command, revision), operations
+            return "event", wire.event(command, revision)

@@ -19,13 +19,13 @@ Requests of a group go one after the other: a customer may stand in several of t
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias, TypeVar, get_args
 
 import msgspec
 
 from pipeline.clock import Clock
 from pipeline.forward.asked import Asked
-from pipeline.forward.steps import Known, Steps, steps
+from pipeline.forward.steps import Known, Steps, Withheld, steps
 from pipeline.klaviyo import held, people
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Permit
@@ -77,6 +77,8 @@ class Consents:
         self._default = default
         self._metrics = metrics
         self._clock = clock
+        for reason in get_args(Withheld):
+            metrics.consent_withheld.labels(reason)  # at 0: a rate must see the first one
 
     def moved(self) -> None:
         """Partitions came from another process."""

@@ -9,7 +9,7 @@ whether it was committed, and the view is rebuilt from the topic before anything
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import structlog
 
@@ -17,7 +17,7 @@ from pipeline.kafka.follow import Entry, Follower
 from pipeline.kafka.format import STAMP
 from pipeline.kafka.transactions import Outgoing, Transactions
 from pipeline.observe.metrics import Metrics
-from pipeline.reverse.compare import Change, Compared
+from pipeline.reverse.compare import Change, Compared, Kind
 from pipeline.reverse.cursor import Cursor, encode
 from pipeline.reverse.view import View
 
@@ -54,6 +54,8 @@ class Publisher:
         self._prefix = f"{slug}/"
         self._key = key
         self._metrics = metrics
+        for kind in get_args(Kind):
+            metrics.reverse_published.labels(kind)  # at 0: a rate must see the first one
         self._headers = (
             ("origin", b"klaviyo"),
             ("subscription", subscription.encode()),

@@ -10,24 +10,8 @@ from k8s.dashboard import ROWS
 from pipeline.observe.metrics import Metrics
 from tests.k8s.tools import K8S
 
-__all__ = ["ELSEWHERE", "declared", "everywhere", "labels", "metrics"]
+__all__ = ["declared", "everywhere", "labels", "metrics"]
 
-# Without data from a service that only goes forward, with a key, without consent, and
-# lost nothing.
-ELSEWHERE = frozenset(
-    {
-        "audit_mismatches_total",
-        "audits_total",
-        "consent_withheld_total",
-        "reverse_cursor_timestamp_seconds",
-        "reverse_echoes_suppressed_total",
-        "reverse_found_late_total",
-        "reverse_last_success_timestamp_seconds",
-        "reverse_malformed_total",
-        "reverse_published_total",
-        "token_expires_timestamp_seconds",
-    }
-)
 TARGET = {"namespace", "pod"}  # labels that Prometheus puts on everything it scrapes
 
 

@@ -99,12 +99,12 @@ class World:
             self.audit.delivered(item, bulk=bulk)
 
     def results(self) -> dict[str, float]:
-        """audits_total by result."""
+        """audits_total by result; those there were none of are left out."""
         return {
             sample.labels["result"]: sample.value
             for metric in self.metrics.audits.collect()
             for sample in metric.samples
-            if sample.name.endswith("_total")
+            if sample.name.endswith("_total") and sample.value
         }
 
     def mismatches(self, operation: str) -> float:
