@@ -71,8 +71,7 @@ class Shop:
             if self._random.random() < _CHANGES_AFTER_ORDER:
                 yield self._update(who)
 
-    # -- customers
-    # ---------------------------------------------------------------------------
+    # -- customers ---------------------------------------------------------------------
 
     def _customer(self, number: int) -> Made:
         who = f"C-{number}"
@@ -108,8 +107,7 @@ class Shop:
         customer = {"id": who, "title": title, "custom_fields": {"tier": tier}}
         return self._record(CUSTOMERS, who, "customer.updated", customer=customer)
 
-    # -- orders
-    # ------------------------------------------------------------------------------
+    # -- orders ------------------------------------------------------------------------
 
     def _order(self, who: str) -> Iterator[Made]:
         self._orders += 1
@@ -167,8 +165,7 @@ class Shop:
                 self.events["Fulfilled Order", order_id] = (who, float(total))
                 yield self._record(ORDERS, who, "order.fulfilled", order=order)
 
-    # -- bad on purpose
-    # ----------------------------------------------------------------------
+    # -- bad on purpose ----------------------------------------------------------------
 
     def _bad(self, number: int) -> Iterator[Made]:
         def key(kind: str) -> str:

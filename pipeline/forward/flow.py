@@ -110,8 +110,7 @@ class Flow:
         self._committing = asyncio.Lock()
         self._log = structlog.get_logger("forward")
 
-    # -- the way of a record
-    # -----------------------------------------------------------------
+    # -- the way of a record -----------------------------------------------------------
 
     async def run(self, consumer: Reader, source: Source, stop: asyncio.Event) -> None:
         """Until `stop` is set: then what is in flight ends, within `STOP_BUDGET`.
@@ -284,8 +283,7 @@ class Flow:
         if not letter.cancelled() and (error := letter.exception()):
             self._batcher.fail(error)  # its ticket would stay open for ever
 
-    # -- offsets and assignments
-    # -------------------------------------------------------------
+    # -- offsets and assignments -------------------------------------------------------
 
     def assigned(self, partitions: Mapping[Partition, Iterable[int]]) -> None:
         """The consumer owns these from now on, at their committed offsets.

@@ -144,6 +144,8 @@ async def _soak(
             )
             for task in done:
                 task.result()  # it ends early only when something broke
+            if not steady.running:
+                return [f"the service ended by itself: {steady.output[-3000:]}"]
             held.sample(steady)
         enough.set()
         await asyncio.gather(*tasks)
@@ -151,6 +153,8 @@ async def _soak(
     wrong = await _settled(shift, back, marketer, steady, victim)
     held.sample(steady)
     for service in (steady, victim):
+        if not service.running:  # said above
+            continue
         if (code := await service.terminate()) != 0:
             wrong.append(f"exit {code}: {service.output[-1500:]}")
     say("stopped")
