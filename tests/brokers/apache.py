@@ -35,6 +35,7 @@ HERE: Final = Path(__file__).parent
 JARS: Final = Path(os.environ.get("KAFKA_JARS", HERE.parent.parent / ".cache" / "kafka"))
 IMAGE: Final = "apache/kafka:4.1.0"
 UP: Final = 60.0  # s until a broker must answer
+PATIENCE: Final = 4.0  # s with one question; what a hung broker had may stay unanswered
 USER: Final = "ada"
 PASSWORD: Final = "planted-password"  # of a broker that lives for one run
 
@@ -261,8 +262,11 @@ class Apache:
         while True:
             try:
                 admin.list_topics(timeout=2)
-                for future in admin.create_topics(new, validate_only=True).values():
-                    future.result(UP)
+                asked = admin.create_topics(
+                    new, validate_only=True, request_timeout=PATIENCE
+                )
+                for future in asked.values():
+                    future.result(2 * PATIENCE)
             except (KafkaException, TimeoutError) as error:
                 if time.monotonic() > deadline:
                     raise Unavailable(
