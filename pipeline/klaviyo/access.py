@@ -30,7 +30,8 @@ _AHEAD_PART: Final = 0.2  # of its life, if that is less
 _SPREAD: Final = 0.5  # of that, by chance, so that one of many replicas is the first
 LOOK: Final = 60.0  # s between looks for what another process has stored
 LOOK_HALTED: Final = 5.0  # s, while nobody is connected
-YOUNG: Final = 60.0  # s; a token as young as that is not refreshed for being refused
+YOUNG: Final = 60.0  # s; a token as young as that is not refreshed for being refused,
+DOUBT: Final = 2.0  # s; but tried again so much later, once: it may not be known yet
 STOP_LIMIT: Final = 4.0  # s for a refresh under way at a stop, so that it is stored
 _WAIT: Final = "klaviyo_oauth"
 
@@ -63,6 +64,8 @@ class Access:
         self._given = ""
         self._lack = ""  # why there is nothing to log in with; blank when there is
         self._hopeless = False  # the tokens cannot be refreshed any more
+        self._doubted: Tokens | None = None  # refused while they were young
+        self._doubt_ends = 0.0  # Unix s
         self._changed = asyncio.Event()
         self._due = 0.0  # Unix s of the refresh ahead of the end
         self._renewal: asyncio.Task[None] | None = None
@@ -78,15 +81,18 @@ class Access:
         self._given = self._header()
         return self._given
 
-    async def refused(self, authorization: str) -> None:
+    async def refused(self, authorization: str) -> bool:
         """Refresh, unless that was done since, or so lately that it would be vain.
 
-        Then it only looks whether another process has logged out or in.
+        Then it only looks whether another process has logged out or in, and gives the
+        token a second chance.
         """
         tokens = self._tokens
-        if tokens is not None and authorization == self._header():
-            young = self._clock.now() - tokens.obtained < YOUNG
-            await self._renew(tokens, look_only=young)
+        if tokens is None or authorization != self._header():
+            return False
+        young = self._clock.now() - tokens.obtained < YOUNG
+        await self._renew(tokens, look_only=young)
+        return young and self._tokens is tokens and await self._second_chance(tokens)
 
     async def wait_changed(self) -> None:
         """Return when there are other tokens than the ones given last."""
@@ -106,6 +112,16 @@ class Access:
             f"if this lasts, authorise the app again: `{LOGIN}`, or /connect of the "
             "running service; no restart is needed"
         )
+
+    async def _second_chance(self, tokens: Tokens) -> bool:
+        """Give it, after a pause, to all calls refused by then; once for these tokens."""
+        if self._doubted is not tokens:
+            self._doubted, self._doubt_ends = tokens, self._clock.now() + DOUBT
+        pause = self._doubt_ends - self._clock.now()
+        if pause <= 0:
+            return False
+        await asyncio.sleep(pause)
+        return True
 
     # -- life --------------------------------------------------------------------------
 

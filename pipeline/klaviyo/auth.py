@@ -24,8 +24,11 @@ class Credential(Protocol):
         """
         ...
 
-    async def refused(self, authorization: str) -> None:
-        """Hear that Klaviyo answered 401 to that value; get another if possible."""
+    async def refused(self, authorization: str) -> bool:
+        """Hear that Klaviyo answered 401 to that value; get another if possible.
+
+        True when the same value deserves a second try before it counts as refused.
+        """
         ...
 
     async def wait_changed(self) -> None:
@@ -92,8 +95,9 @@ class ApiKey:
             "set klaviyo.api_key to a valid private key; no restart is needed"
         )
 
-    async def refused(self, authorization: str) -> None:
+    async def refused(self, authorization: str) -> bool:  # noqa: ARG002  any key
         """Do nothing: a key is read anew each time."""
+        return False
 
     async def wait_changed(self) -> None:
         """Look once a second for another key."""

@@ -85,7 +85,7 @@ class Attempt(msgspec.Struct, gc=False):
     reason: str
     answer: Answer | None = None  # None: no answer came
     faults: tuple[Fault, ...] = ()
-    stale: bool = False  # sent with a credential that is no more in force
+    excused: bool = False  # refused for a credential not in force any more, or not yet
     sent: float = 0.0  # monotonic s
 
 
@@ -243,7 +243,7 @@ class Session:
                 return Refused(answer.status, attempt.faults, call.attempts)
             case "unauthorized" | "forbidden" | "retired":
                 self._absence.answered(call.operation)
-                if not attempt.stale and attempt.sent >= self._halts.resumed:
+                if not attempt.excused and attempt.sent >= self._halts.resumed:
                     self._halts.refused(
                         call.operation,
                         self._credential.halt
@@ -392,7 +392,7 @@ def _traced(step: Step, tracing: "Tracing") -> Step:
 
 
 def _authorised(credential: Credential, step: Signed) -> Step:
-    """Send with the credential in force; mark a refusal of one that no more is."""
+    """Send with the credential in force; excuse a refusal of one that is not."""
 
     async def authorised(call: Call) -> Attempt:
         authorization = await credential.authorization()
@@ -400,9 +400,9 @@ def _authorised(credential: Credential, step: Signed) -> Step:
             return Attempt("unauthorized", "unauthorized")
         attempt = await step(call, authorization)
         if attempt.kind == "unauthorized":
-            await credential.refused(authorization)
+            attempt.excused = await credential.refused(authorization)
         if attempt.kind in ("unauthorized", "forbidden"):
-            attempt.stale = await credential.authorization() != authorization
+            attempt.excused |= await credential.authorization() != authorization
         return attempt
 
     return authorised

@@ -467,6 +467,48 @@ async def test_a_token_refused_when_it_is_new_is_not_refreshed_in_a_circle() -> 
 
 
 @virtual
+async def test_a_401_to_a_new_token_is_tried_again_without_halt_or_refresh() -> None:
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        await replica.client.create_event(EVENT)
+        rule = Rule(
+            match=Match(path="/api/events", times=20),
+            action=Action(kind="status", status=401),
+        )
+        world.sandbox.faults.add(rule)
+        calls = [
+            asyncio.create_task(replica.client.create_event(EVENT)) for _ in range(20)
+        ]
+        while not all(call.done() for call in calls):
+            assert not replica.health.halted, replica.reasons()
+            await asyncio.sleep(0.1)
+        answers = await asyncio.gather(*calls)
+        assert all(isinstance(answer, Accepted) for answer in answers)
+        assert rule.fired == 20
+        assert world.counts["refreshed"] == 0
+
+
+@virtual
+async def test_a_new_token_has_one_second_chance_and_no_more() -> None:
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        for halts in (False, True):
+            rule = Rule(
+                match=Match(path="/api/events", times=1),
+                action=Action(kind="status", status=401),
+            )
+            world.sandbox.faults.add(rule)
+            call = asyncio.create_task(replica.client.create_event(EVENT))
+            await asyncio.sleep(3)
+            assert replica.health.halted is halts
+            assert isinstance(await call, Accepted)
+            assert replica.reasons() == ""
+        assert world.counts["refreshed"] == 0
+
+
+@virtual
 async def test_a_missing_scope_halts_until_a_login_grants_it() -> None:
     async with World() as world:
         world.set(oauth_withheld=["events:write"])
