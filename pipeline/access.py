@@ -148,10 +148,11 @@ async def _wrong(settings: Settings, health: Health) -> str:
     chance = random.Random().random  # noqa: S311  jitter, not a secret
     failures = 0
     while True:
-        metrics = Metrics()
+        metrics, wait = Metrics(), 0.0
         try:
             async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
                 found = await client.probe()
+            wait = found.wait
             await same_account(settings, found.account)
             why = found.message if found.standing == "unreachable" else ""
         except AnotherAccount as error:
@@ -163,7 +164,7 @@ async def _wrong(settings: Settings, health: Health) -> str:
             return ""  # if the key is refused, the call itself says so
         failures += 1
         health.away("klaviyo_account", f"it is not known whose the new key is: {why}")
-        await asyncio.sleep(backoff(failures, chance()))
+        await asyncio.sleep(max(wait, backoff(failures, chance())))
 
 
 async def same_account(

@@ -62,6 +62,7 @@ class Findings(msgspec.Struct, frozen=True):
     milestone: int  # months, of `revision.MILESTONES`, the revision asked for
     quotas: Mapping[str, tuple[int, int]]  # operation -> calls per second, per minute
     ahead: float | None = None  # s our clock is ahead of Klaviyo's; None: it did not say
+    wait: float = 0.0  # s before another look, as a 429 told
 
 
 class _Identified(msgspec.Struct):
@@ -397,6 +398,7 @@ class Client:
             milestone=revision.milestone(revision.asked),
             quotas=self._limits.quotas(),
             ahead=_ahead(attempt),
+            wait=self._limits.family(_accounts().operation).closed_for(),
         )
 
     async def readable(self, within: float = PROBE) -> dict[str, bool | None]:

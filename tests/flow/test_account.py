@@ -62,7 +62,14 @@ async def test_a_key_that_is_rotated_while_it_runs_must_be_of_the_same_account(
         assert "(OTHER), but SaNdBx" in text
         assert len(rig.sandbox.state.profiles.by_id) == 1
         rig.set(account_id="SaNdBx")
+        rig.fault(  # as when all replicas ask at once whose the new key is
+            {
+                "match": {"path": "/api/accounts", "seconds": 5},
+                "action": {"kind": "status", "status": 429, "retry_after": 5},
+            }
+        )
         key.write_text("pk_of_the_same")
         await profiles(2)
+        assert rig.sandbox.ledger.statuses["GET /api/accounts"][429] == 1
         assert await service.terminate() == 0
     assert "pk_" not in service.output

@@ -2,13 +2,15 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
 import orjson
 import pytest
 
 from pipeline.klaviyo.auth import ApiKey
-from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.client import Account, Client
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Accepted, Session
@@ -16,6 +18,7 @@ from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.settings import Settings
+from pipeline.sandbox.structure.load import operations
 from tests.virtual_time import LoopClock, virtual
 
 OPERATION = "POST /api/profile-import"
@@ -27,33 +30,43 @@ def body(number: int) -> bytes:
     return orjson.dumps({"data": {"type": "profile", "attributes": attributes}})
 
 
-async def flood(
-    sandbox: Sandbox, seconds: float, share: float = 1.0, *, spare: bool = False
-) -> Metrics:
-    """A process that has more to send than it may, for so long; then it is killed."""
+@asynccontextmanager
+async def process(
+    sandbox: Sandbox, share: float = 1.0, *, spare: bool = False
+) -> AsyncIterator[tuple[Client, Metrics, Health]]:
     metrics, clock, chance = Metrics(), LoopClock(), random.Random(1).random
-    limits = Limits(clock, chance, share=share, spare=spare)
-    session = Session(
+    limits, health = (
+        Limits(clock, chance, share=share, spare=spare),
+        Health(metrics, clock),
+    )
+    async with Session(
         api_url=sandbox.url,
         agent="test",
         credential=ApiKey(lambda: "pk_test"),
         revision=Revision("2026-07-15", strict=True, metrics=metrics, clock=clock),
         limits=limits,
         connections=10,
-        health=Health(metrics, clock),
+        health=health,
         metrics=metrics,
         clock=clock,
         chance=chance,
-    )
-    client, numbers = Client(session, limits), iter(range(10_000))
+    ) as session:
+        yield Client(session, limits), metrics, health
 
-    async def worker() -> None:
+
+async def flood(
+    sandbox: Sandbox, seconds: float, share: float = 1.0, *, spare: bool = False
+) -> Metrics:
+    """A process that has more to send than it may, for so long; then it is killed."""
+    numbers = iter(range(10_000))
+
+    async def worker(client: Client) -> None:
         for number in numbers:
             answer = await client.import_profile(body(number))
             assert isinstance(answer, Accepted)
 
-    async with session:
-        workers = [asyncio.create_task(worker()) for _ in range(20)]
+    async with process(sandbox, share, spare=spare) as (client, metrics, _):
+        workers = [asyncio.create_task(worker(client)) for _ in range(20)]
         await asyncio.wait(workers, timeout=seconds)
         for task in workers:
             task.cancel()
@@ -112,6 +125,28 @@ async def test_three_replicas_share_the_quota_without_a_429() -> None:
         ends = await asyncio.gather(*(flood(box, 119.99, 1 / 3) for _ in range(3)))
         assert [throttled(metrics) for metrics in ends] == [0, 0, 0]
         assert sum(used(box)) >= 0.98 * 2 * STEADY
+
+
+@pytest.mark.parametrize("spent", [0, 15])
+@virtual
+async def test_replicas_that_start_at_once_wait_their_turn_to_ask_for_the_account(
+    spent: int,
+) -> None:
+    """GET /api/accounts allows 1 call a second and 15 a minute, whoever asks."""
+    async with Sandbox(clock=LoopClock()) as box, AsyncExitStack() as stack:
+        accounts = operations("2026-07-15")["GET /api/accounts"]
+        box.account.windows.take(accounts, spent, box.settings)
+        replicas = [await stack.enter_async_context(process(box)) for _ in range(3)]
+        starts = [asyncio.create_task(client.accounts()) for client, _, _ in replicas]
+        while not all(start.done() for start in starts):
+            assert not any(health.halted for _, _, health in replicas)
+            assert not any(health.stuck() for _, _, health in replicas)
+            await asyncio.sleep(0.1)
+        assert all(isinstance(start.result(), Account) for start in starts)
+        assert box.ledger.statuses["GET /api/accounts"] == {
+            200: 3,
+            429: 2 + 1 + (3 if spent else 0),  # in each second one of them gets through
+        }
 
 
 @pytest.mark.parametrize("latency", [0.0, (0.05, 0.4)])
