@@ -1,6 +1,7 @@
 """The documents agree with real messages and with the official validators."""
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -106,16 +107,23 @@ def parser() -> Path:
         assert not os.environ.get("ASYNCAPI_TESTS_REQUIRED"), "node and npm are required"
         pytest.skip("the official AsyncAPI parser needs node and npm")
     root = Path(__file__).parents[3]
-    folder = root / ".cache" / "asyncapi"
+    wanted, folder = root / "tests" / "asyncapi", root / ".cache" / "asyncapi"
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may start at once
-        if not (folder / "node_modules" / ".package-lock.json").exists():
-            for name in ("package.json", "package-lock.json"):
-                shutil.copy(root / "tests" / "asyncapi" / name, folder)
+        whole, part = folder / _versions(wanted), folder / "part"
+        if not whole.exists():  # it gets its name when all is there
+            shutil.rmtree(part, ignore_errors=True)
+            shutil.copytree(wanted, part)
             install = [npm, "ci", "--silent", "--ignore-scripts"]
-            subprocess.run(install, cwd=folder, check=True)
-    return folder
+            subprocess.run(install, cwd=part, check=True)
+            part.rename(whole)
+    return whole
+
+
+def _versions(wanted: Path) -> str:
+    lock = (wanted / "package-lock.json").read_bytes()
+    return hashlib.sha256(lock).hexdigest()[:12]
 
 
 @pytest.mark.timeout(120)
