@@ -6,6 +6,7 @@
 All of them are values: a healthy step never raises to tell the next one something.
 """
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Final, Literal, TypeAlias
 
@@ -155,6 +156,8 @@ class Losses:
 class Event(msgspec.Struct, tag_field="type", tag="", kw_only=True):
     """One message, as a shop sends it. A subclass per type, in `schemas/events/`.
 
+    One that lacks a tag or `commands` is refused by `schemas.registry` at the start.
+
     `id` names the message; `occurred_at` is RFC 3339 and as it came, see
     `schemas.moment`.
     """
@@ -162,6 +165,7 @@ class Event(msgspec.Struct, tag_field="type", tag="", kw_only=True):
     id: str | None = None
     occurred_at: str | None = None
 
+    @abstractmethod
     def commands(self, context: Context, timestamp_ms: int) -> Plan | Skipped | Rejected:
         """Return what becomes true in Klaviyo because of this event.
 

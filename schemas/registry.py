@@ -6,7 +6,7 @@ packages add such a module as an entry point in the group `klaviyo_pipeline.even
 
 import importlib
 import pkgutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
 from typing import Final
@@ -35,7 +35,7 @@ class EventType(msgspec.Struct, frozen=True):
 def _discovered() -> dict[str, EventType]:
     """Return the event types by tag.
 
-    Raises `UnusableEventType` for a module that is not exactly one new event type.
+    Raises `UnusableEventType` for a module that is not exactly one new, whole event type.
     """
     found: dict[str, EventType] = {}
     for module in (*_files(), *_others()):
@@ -90,10 +90,8 @@ def _event_type(module: ModuleType) -> EventType:
         and issubclass(value, Event)
         and value.__module__ == module.__name__
     ]
-    if len(classes) != 1 or not getattr(module, "EXAMPLES", ()):
-        raise UnusableEventType(
-            f"{module.__name__}: needs one subclass of Event, and EXAMPLES"
-        )
+    if lacks := [*_lacks(classes, getattr(module, "EXAMPLES", None))]:
+        raise UnusableEventType(f"{module.__name__}: needs {', and '.join(lacks)}")
     return EventType(
         tag=str(classes[0].__struct_config__.tag),
         event=classes[0],
@@ -102,6 +100,24 @@ def _event_type(module: ModuleType) -> EventType:
         metrics=tuple(one for one in vars(module).values() if isinstance(one, Metric)),
         when=(module.__doc__ or "").strip(),
     )
+
+
+def _lacks(classes: Sequence[type[Event]], examples: object) -> Iterator[str]:
+    """Say now what would else show at the first record of the type, or never."""
+    if len(classes) != 1:
+        yield f"one subclass of Event (it has {len(classes)})"
+    for event in classes:
+        tag = event.__struct_config__.tag
+        if not (isinstance(tag, str) and tag):
+            yield f'its type: class {event.__name__}(Event, tag="...")'
+        if getattr(event.commands, "__isabstractmethod__", False):
+            yield f"{event.__name__}.commands()"
+    if not (
+        isinstance(examples, tuple)
+        and examples
+        and all(isinstance(example, bytes) for example in examples)
+    ):
+        yield "EXAMPLES, a tuple of messages as bytes"
 
 
 EVENT_TYPES: Final[Mapping[str, EventType]] = _discovered()

@@ -102,7 +102,7 @@ def test_a_mapping_of_a_topic_that_is_not_read_is_noted(config: Path) -> None:
     [
         ("cart = nowhere_at_all", "cart = nowhere_at_all in klaviyo_pipeline.events"),
         ("cart = json:loads", "must name a module"),
-        ("cart = json", "needs one subclass of Event"),
+        ("cart = json", "needs one subclass of Event (it has 0), and EXAMPLES"),
         ("cart = schemas.events.order_placed", "the tag order.placed is taken"),
     ],
 )
