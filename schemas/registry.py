@@ -55,7 +55,7 @@ def _others() -> Iterator[ModuleType]:
     for point in sorted(entry_points(group=ENTRY_POINTS), key=lambda one: one.name):
         try:
             module = point.load()
-        except Exception as error:
+        except Exception as error:  # another's code, which may raise anything
             raise UnusableEventType(
                 f"The entry point {point.name} = {point.value} in {ENTRY_POINTS} cannot"
                 f" be imported ({error}); mend or uninstall the package it belongs to."

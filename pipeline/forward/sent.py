@@ -118,7 +118,7 @@ class Sent:
                     people = {w[0]: each for w, each in taken.items() if w[1] == late}
                     for value in _values(people, late=late):
                         await self._send(value)
-            except BaseException:
+            except BaseException:  # cancelled too: what was taken waits again
                 for who, newer in self._waiting.items():
                     if (older := taken.get(who)) is not None:
                         newer.commands = older.commands + newer.commands

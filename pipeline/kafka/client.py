@@ -85,7 +85,7 @@ class Client:
         except (KafkaError, OSError):  # a TimeoutError is an OSError
             await self.close()
             raise await unreachable(self._settings) from None
-        except BaseException:
+        except BaseException:  # cancelled: nobody else knows of its tasks yet
             await self.close()
             raise
 

@@ -82,14 +82,15 @@ class Membership:
         await client.open()
         try:
             self._first = await client.topics(self._exclude)
-        except BaseException as error:
+        except KafkaError as error:
             await client.close()
-            if not isinstance(error, KafkaError):
-                raise
             raise KafkaUnreachable(
                 f"Kafka took the connection but did not list its topics: {error!r}. "
                 "Check the rights of the user and the health of the cluster."
             ) from None
+        except BaseException:  # cancelled: nobody else knows of its tasks yet
+            await client.close()
+            raise
         self._take_up(client, self._first)
         self._watching = asyncio.create_task(self._watch())
 

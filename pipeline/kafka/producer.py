@@ -213,7 +213,7 @@ class Producer:
         except (KafkaError, OSError):  # a TimeoutError is an OSError
             await client.close(flush=False)
             raise Unwritable("no broker can be reached") from None
-        except BaseException:
+        except BaseException:  # cancelled: nobody else knows of its tasks yet
             await client.close(flush=False)
             raise
         return client

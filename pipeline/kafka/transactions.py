@@ -91,7 +91,7 @@ class Transactions:
         except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
             await client.close(flush=False)
             raise Away(f"no transaction can be opened ({_name(error)})") from None
-        except BaseException:
+        except BaseException:  # cancelled: nobody else knows of its tasks yet
             await client.close(flush=False)
             raise
         self._client = client

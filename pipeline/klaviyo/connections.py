@@ -24,7 +24,7 @@ class Connections:
         await own.acquire()
         try:
             await self._all.acquire()
-        except BaseException:
+        except asyncio.CancelledError:
             own.release()
             raise
 

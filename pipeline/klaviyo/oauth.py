@@ -303,7 +303,7 @@ class OAuth:
                 while not answer.content.at_eof() and len(raw) < _LARGEST:
                     raw += await answer.content.read(_LARGEST - len(raw))
                 return answer.status, raw.decode("utf-8", "replace")
-        except Exception as error:
+        except Exception as error:  # FAILURES tells ours to wait out from bugs
             if (reason := name_failure(error)) is None:
                 raise
             raise Unavailable(

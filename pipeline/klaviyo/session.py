@@ -315,7 +315,7 @@ class Session:
     async def _connect(self, operation: str, permit: Permit) -> None:
         try:
             await self._connections.acquire(operation)
-        except BaseException:
+        except asyncio.CancelledError:
             permit.unused()
             raise
 
@@ -419,7 +419,7 @@ def _judged(wire: Wire, revision: Revision) -> Signed:
             answer = await wire.send(call.method, call.path, call.body, authorization)
         except TooMuch:
             return Attempt("unexpected", OVERSIZE)
-        except Exception as error:
+        except Exception as error:  # FAILURES tells ours to wait out from bugs
             if (reason := name_failure(error)) is None:
                 raise
             return Attempt("outage", reason)

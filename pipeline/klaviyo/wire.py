@@ -97,8 +97,8 @@ class Wire:
             )
             try:
                 content = await _read(response.content)
-            except BaseException:
-                response.close()  # half read: not to be used again
+            except BaseException:  # cancelled too: half read, not to be used again
+                response.close()
                 raise
             return Answer(response.status, response.headers, content)
 
