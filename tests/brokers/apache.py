@@ -180,7 +180,7 @@ class Apache:
         try:
             self.start()
             self._admit()
-        except BaseException:
+        except BaseException:  # interrupted too: no broker outlives its tests
             self.__exit__()
             raise
         return self
@@ -359,8 +359,16 @@ def _jars() -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several test processes may start at once
         if any(JARS.glob("kafka_*.jar")):
             return JARS
-        fetch = ("dependency:copy-dependencies", f"-DoutputDirectory={JARS}")
+        part = JARS / "part"
+        shutil.rmtree(part, ignore_errors=True)
+        fetch = ("dependency:copy-dependencies", f"-DoutputDirectory={part}")
         _run("mvn", "--quiet", "--batch-mode", "--file", str(HERE / "pom.xml"), *fetch)
+        # Kafka's own comes last: where it is, all are, also after an interruption.
+        for jar in sorted(
+            part.iterdir(), key=lambda each: each.name.startswith("kafka_")
+        ):
+            jar.rename(JARS / jar.name)
+        part.rmdir()
     return JARS
 
 
