@@ -1,12 +1,15 @@
 """Faults on the way to Klaviyo."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 from tests.faults.proxy import Proxy
 from tests.faults.scenario import fault
-from tests.faults.world import World, calm, hold, running
+from tests.faults.world import Shift, World, calm, hold, running
 from tests.flow.rig import until
+from tests.flow.service import Service
 
 BUFFER = 4_000_000  # bytes
 ONE_POLL = 2_000_000  # bytes of the shop's 1,000 records, which may go over the budget
@@ -16,16 +19,24 @@ def url(way: Proxy) -> str:
     return f"http://{way.address}"
 
 
-@fault(7, "Kafka can be reached and Klaviyo cannot: swallowed 45 s, cut 5 s", "I1 I7 I9")
-async def klaviyo_cut_off(world: World) -> str:
+@asynccontextmanager
+async def by_proxy(
+    world: World, seed: int, **more: str
+) -> AsyncIterator[tuple[Shift, Proxy, Service]]:
+    """A shift whose service runs and has a proxy between it and Klaviyo."""
     async with (
-        world.shift(seed=107) as shift,
+        world.shift(seed=seed) as shift,
         Proxy(shift.klaviyo) as way,
-        shift.service(
-            klaviyo__api_url=url(way), deliver__buffer_bytes=str(BUFFER)
-        ) as service,
+        shift.service(klaviyo__api_url=url(way), **more) as service,
     ):
         await running(service)
+        yield shift, way, service
+
+
+@fault(7, "Kafka can be reached and Klaviyo cannot: swallowed 45 s, cut 5 s", "I1 I7 I9")
+async def klaviyo_cut_off(world: World) -> str:
+    buffer = {"deliver__buffer_bytes": str(BUFFER)}
+    async with by_proxy(world, 107, **buffer) as (shift, way, service):
         async with shift.selling(2000, 4000, a_second=700):
             await until(lambda: shift.accepted > 5, what="load")
             before = await service.metric("rebalances_total")
@@ -48,12 +59,7 @@ async def klaviyo_cut_off(world: World) -> str:
 
 @fault(14, "reset before, in and right after the answer", "I1 I4 I9", quick=True)
 async def resets(world: World) -> str:
-    async with (
-        world.shift(seed=114) as shift,
-        Proxy(shift.klaviyo) as way,
-        shift.service(klaviyo__api_url=url(way)) as service,
-    ):
-        await running(service)
+    async with by_proxy(world, 114) as (shift, way, service):
         async with shift.selling(60, 100, a_second=60):
             await until(lambda: shift.accepted > 5, what="load")
             for length in (0, 40, 300, 10**6, 40, 0):
@@ -65,12 +71,7 @@ async def resets(world: World) -> str:
 
 @fault(15, "answers come at 4 bytes a second", "I1 I4 I9")
 async def slow_loris(world: World) -> str:
-    async with (
-        world.shift(seed=115) as shift,
-        Proxy(shift.klaviyo) as way,
-        shift.service(klaviyo__api_url=url(way)) as service,
-    ):
-        await running(service)
+    async with by_proxy(world, 115) as (shift, way, service):
         async with shift.selling(200, 400, a_second=40):
             await until(lambda: shift.accepted > 20, what="load")
             way.slow = 3
@@ -85,12 +86,7 @@ async def slow_loris(world: World) -> str:
 
 @fault(16, "kept-alive connections are dropped when idle", "I4 I9")
 async def stale_connections(world: World) -> str:
-    async with (
-        world.shift(seed=116) as shift,
-        Proxy(shift.klaviyo) as way,
-        shift.service(klaviyo__api_url=url(way)) as service,
-    ):
-        await running(service)
+    async with by_proxy(world, 116) as (shift, way, service):
         way.stale_after = 1.0
         day = shift.shop.day(6, 6)
         for made in day:
