@@ -1,6 +1,6 @@
 """One replay from its first record to its summary.
 
-    spans -> read what is selected -> the ordinary flow -> account of what has ended
+    spans -> read what is selected -> carry it through the flow -> account of what ended
           -> later profile changes of the same customers, so that the newest wins
 
 Nothing here decides what a record does in Klaviyo. A call that is interrupted leaves its
@@ -8,10 +8,9 @@ account in the state topic, and the same call goes on with it.
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -19,11 +18,10 @@ from pipeline.access import same_account
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
-from pipeline.forward.source import Source
 from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.positions import decide
 from pipeline.kafka.producer import Producer
-from pipeline.kafka.ranges import Ranges, Span, look, moments
+from pipeline.kafka.ranges import Span, look, moments
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.klaviyo.client import Client as Klaviyo
@@ -31,19 +29,18 @@ from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
 from pipeline.replay.account import Account
+from pipeline.replay.carry import LOOK, Carrier, raise_halt
 from pipeline.replay.letters import Letter, Marks, OpenLetters, Originals
-from pipeline.replay.outcome import Dry, Halted, Progress, Refused, Summary
-from pipeline.replay.reader import Selected, Settled
+from pipeline.replay.outcome import Dry, Progress, Summary
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
 from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.settings import Settings
-from pipeline.stages import context, forward, require_history, telling
+from pipeline.stages import context, require_history
 
 __all__ = ["Job"]
 
-LOOK: Final = 0.1  # s between two looks at how far it is
 Kind = TypeVar("Kind", bound=DeadLetters)
 Watch = TypeVar("Watch", bound=Watched)
 
@@ -79,6 +76,18 @@ class Job:
         self._context = context(settings, backfill=backfill)
         self._touched = Touched()
         self.summary = Summary()
+        self._carrier = Carrier(
+            settings,
+            kafka,
+            klaviyo,
+            producer,
+            health,
+            metrics,
+            self.summary,
+            dry=dry is not None,
+            report=report,
+            stop=stop,
+        )
 
     # -- what can be asked for -----------------------------------------------------------
 
@@ -91,7 +100,7 @@ class Job:
             found |= await spans(self._kafka, self._settings.kafka, each)
         planner = self._planner(Watched)
         if self._dry is not None:
-            await self._pass(
+            await self._carrier.carry(
                 "showing", found, selection, planner, self._shown(), _nothing
             )
             return self._ended()
@@ -105,7 +114,7 @@ class Job:
                 account.begin(found)
             new = self._letters(Unless)
             new.known = await self._known(found)
-            await self._pass(
+            await self._carrier.carry(
                 "sending", found, selection, planner, new, account.settled, done
             )
             self.summary.there = new.count
@@ -125,14 +134,16 @@ class Job:
             planner = self._planner(Originals)
             chosen = OpenLetters(marks, planner.plan, reason=reason, name=name)
             if self._dry is not None:
-                await self._pass(
+                await self._carrier.carry(
                     "showing", found, chosen, planner, self._shown(), _nothing
                 )
             else:
                 left = await followed(self._shelf(found), marks)
                 await marks.put([each.mark for each in left], "sent")
                 again = self._letters(Again)
-                await self._pass("sending", found, chosen, planner, again, chosen.settled)
+                await self._carrier.carry(
+                    "sending", found, chosen, planner, again, chosen.settled
+                )
             self.summary.cut = chosen.cut
             if self._dry is None and not self._stop.is_set():
                 await self._newest_wins({})
@@ -149,7 +160,9 @@ class Job:
         )
         ahead = {each: Span(at, bounds[each].end) for each, at in places.at.items()}
         planner = self._planner(Watched)
-        await self._pass("showing", ahead, Everything(), planner, self._shown(), _nothing)
+        await self._carrier.carry(
+            "showing", ahead, Everything(), planner, self._shown(), _nothing
+        )
         return self._ended()
 
     async def sources(self) -> list[str]:
@@ -209,89 +222,11 @@ class Job:
             later = Later(
                 self._context, settings.mapping, self._registry, touched, learnt
             )
-            reader = await self._pass(
+            reader = await self._carrier.carry(
                 "settling", ahead, later, later, self._letters(Silent), _nothing
             )
             self.summary.later += reader.sent
             touched, ends = learnt, {each: span.to for each, span in ahead.items()}
-
-    async def _pass(
-        self,
-        stage: str,
-        ranges: Mapping[Partition, Span],
-        selection: Selection,
-        planner: Planner,
-        letters: DeadLetters,
-        settled: Settled,
-        done: Mapping[Partition, int] | None = None,
-    ) -> Selected:
-        """Carry the selected records of these spans through the flow, to their end."""
-        settings, health = self._settings, self._health
-        sent = None
-        if self._dry is None:
-            sent = telling(settings, self._producer, self._klaviyo, health)
-        flow = forward(
-            settings,
-            self._klaviyo,
-            planner,
-            letters,
-            health,
-            self._metrics,
-            sent=sent,
-            writes=self._dry is None,
-        )
-        reader = Selected(
-            Ranges(self._kafka, health),
-            ranges,
-            selection,
-            settled=settled,
-            done=done or {},
-            seen=planner.plan,
-            ready=planner.ready,
-        )
-        if not reader.left:
-            return reader
-        source = Source(
-            reader,
-            flow.checkpoint,
-            health,
-            buffer_records=settings.deliver.buffer_records,
-            buffer_bytes=int(settings.deliver.buffer_bytes),
-        )
-        flow.assigned(dict.fromkeys(ranges, ()))
-        before = self._counts()
-        stop = asyncio.Event()
-        running = asyncio.create_task(flow.run(reader, source, stop))
-        tells = asyncio.create_task(sent.run()) if sent else None
-        try:
-            while not running.done():
-                counts = self._counts() - before
-                self._progress(stage, reader, counts)
-                if (
-                    self._stop.is_set()
-                    or health.halted
-                    or (reader.exhausted and not flow.checkpoint.records)
-                ):
-                    stop.set()
-                await asyncio.wait({running}, timeout=LOOK)
-            running.result()
-        finally:
-            running.cancel()
-            await asyncio.wait({running})
-            if tells is not None:
-                tells.cancel()
-                await asyncio.wait({tells})
-            self._add(reader, self._counts() - before, later=stage == "settling")
-        if flow.checkpoint.settled():
-            raise Halted(
-                f"{settings.topics.state} cannot be written, so what was done is not on "
-                "record. Check that the topic exists and may be written, then call "
-                "again: what is sent twice changes nothing in Klaviyo."
-            )
-        self._raise_halt()
-        if not reader.exhausted or flow.checkpoint.records:
-            self._stop.set()
-        return reader
 
     def _ended(self) -> Summary:
         self.summary.interrupted = self._stop.is_set()
@@ -312,38 +247,10 @@ class Job:
             finally:
                 asking.cancel()
                 await asyncio.wait({asking})
-            self._raise_halt()
+            raise_halt(self._health)
             if asking.done() and not asking.cancelled():
                 await same_account(self._settings, asking.result())
         require_history(self._context, self._klaviyo.served)
-
-    def _raise_halt(self) -> None:
-        for reason, message in self._health.halts.items():
-            text = f"{message}. Then call again: it goes on where it stopped."
-            if reason in {"unauthorized", "forbidden", "needs_authorisation"}:
-                raise Refused(text)
-            raise Halted(text)
-
-    def _progress(self, stage: str, reader: Selected, counts: "Counter[str]") -> None:
-        waits = "; ".join(self._health.waits().values())
-        read = reader.total - reader.left
-        self._report(Progress(stage, read, reader.total, counts.total(), waits))
-
-    def _counts(self) -> "Counter[str]":
-        """Give how many records ended how, so far."""
-        found: Counter[str] = Counter()
-        for metric in self._metrics.records_settled.collect():
-            for sample in metric.samples:
-                if sample.name.endswith("_total"):
-                    found[sample.labels["result"]] += int(sample.value)
-        return found
-
-    def _add(self, reader: Selected, ends: "Counter[str]", *, later: bool) -> None:
-        if not later:
-            self.summary.sent += reader.sent
-            self.summary.delivered += ends["delivered"]
-            self.summary.skipped += ends["skipped"]
-            self.summary.dead_lettered += ends["dead_lettered"]
 
     async def _source_partitions(self) -> list[Partition]:
         return [

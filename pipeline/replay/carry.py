@@ -1,0 +1,168 @@
+"""Carries selected records through the ordinary flow, to their end.
+
+The flow is that of the service. It is stopped when all that was selected has ended, when
+the user asks for it, or when something halts it: nobody waits in front of a command.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.plan import Planner
+from pipeline.forward.source import Source
+from pipeline.kafka.client import Client as Kafka
+from pipeline.kafka.producer import Producer
+from pipeline.kafka.ranges import Ranges, Span
+from pipeline.klaviyo.client import Client as Klaviyo
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Partition
+from pipeline.replay.outcome import Halted, Progress, Refused, Summary
+from pipeline.replay.reader import Selected, Settled
+from pipeline.replay.selection import Selection
+from pipeline.settings import Settings
+from pipeline.stages import forward, telling
+
+__all__ = ["LOOK", "Carrier", "raise_halt"]
+
+LOOK: Final = 0.1  # s between two looks at how far it is
+
+
+class Carrier:
+    """Carries for one job, whose `summary` it adds to."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        kafka: Kafka,
+        klaviyo: Klaviyo,
+        producer: Producer,
+        health: Health,
+        metrics: Metrics,
+        summary: Summary,
+        *,
+        dry: bool,
+        report: Callable[[Progress], None],
+        stop: asyncio.Event,
+    ) -> None:
+        """`dry` shows the requests only; `stop` is set here too when it ends early."""
+        self._settings = settings
+        self._kafka = kafka
+        self._klaviyo = klaviyo
+        self._producer = producer
+        self._health = health
+        self._metrics = metrics
+        self._summary = summary
+        self._dry = dry
+        self._report = report
+        self._stop = stop
+
+    async def carry(
+        self,
+        stage: str,
+        ranges: Mapping[Partition, Span],
+        selection: Selection,
+        planner: Planner,
+        letters: DeadLetters,
+        settled: Settled,
+        done: Mapping[Partition, int] | None = None,
+    ) -> Selected:
+        """Carry the selected records of these spans through the flow, to their end."""
+        settings, health = self._settings, self._health
+        sent = None
+        if not self._dry:
+            sent = telling(settings, self._producer, self._klaviyo, health)
+        flow = forward(
+            settings,
+            self._klaviyo,
+            planner,
+            letters,
+            health,
+            self._metrics,
+            sent=sent,
+            writes=not self._dry,
+        )
+        reader = Selected(
+            Ranges(self._kafka, health),
+            ranges,
+            selection,
+            settled=settled,
+            done=done or {},
+            seen=planner.plan,
+            ready=planner.ready,
+        )
+        if not reader.left:
+            return reader
+        source = Source(
+            reader,
+            flow.checkpoint,
+            health,
+            buffer_records=settings.deliver.buffer_records,
+            buffer_bytes=int(settings.deliver.buffer_bytes),
+        )
+        flow.assigned(dict.fromkeys(ranges, ()))
+        before = self._counts()
+        stop = asyncio.Event()
+        running = asyncio.create_task(flow.run(reader, source, stop))
+        tells = asyncio.create_task(sent.run()) if sent else None
+        try:
+            while not running.done():
+                counts = self._counts() - before
+                self._progress(stage, reader, counts)
+                if (
+                    self._stop.is_set()
+                    or health.halted
+                    or (reader.exhausted and not flow.checkpoint.records)
+                ):
+                    stop.set()
+                await asyncio.wait({running}, timeout=LOOK)
+            running.result()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+            if tells is not None:
+                tells.cancel()
+                await asyncio.wait({tells})
+            self._add(reader, self._counts() - before, later=stage == "settling")
+        if flow.checkpoint.settled():
+            raise Halted(
+                f"{settings.topics.state} cannot be written, so what was done is not on "
+                "record. Check that the topic exists and may be written, then call "
+                "again: what is sent twice changes nothing in Klaviyo."
+            )
+        raise_halt(health)
+        if not reader.exhausted or flow.checkpoint.records:
+            self._stop.set()
+        return reader
+
+    def _progress(self, stage: str, reader: Selected, counts: "Counter[str]") -> None:
+        waits = "; ".join(self._health.waits().values())
+        read = reader.total - reader.left
+        self._report(Progress(stage, read, reader.total, counts.total(), waits))
+
+    def _counts(self) -> "Counter[str]":
+        """Give how many records ended how, so far."""
+        found: Counter[str] = Counter()
+        for metric in self._metrics.records_settled.collect():
+            for sample in metric.samples:
+                if sample.name.endswith("_total"):
+                    found[sample.labels["result"]] += int(sample.value)
+        return found
+
+    def _add(self, reader: Selected, ends: "Counter[str]", *, later: bool) -> None:
+        if not later:
+            self._summary.sent += reader.sent
+            self._summary.delivered += ends["delivered"]
+            self._summary.skipped += ends["skipped"]
+            self._summary.dead_lettered += ends["dead_lettered"]
+
+
+def raise_halt(health: Health) -> None:
+    """Raise `Refused` or `Halted` if a human must act; says what to do."""
+    for reason, message in health.halts.items():
+        text = f"{message}. Then call again: it goes on where it stopped."
+        if reason in {"unauthorized", "forbidden", "needs_authorisation"}:
+            raise Refused(text)
+        raise Halted(text)
