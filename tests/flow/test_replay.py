@@ -1,74 +1,19 @@
 """Sending again leaves Klaviyo as it is, ends, and can be interrupted anywhere."""
 
-import asyncio
 import json
-import os
 import random
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import msgspec
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from pipeline.demo.shop import Made, Shop
-from tests.flow.cli import call, interrupted, killed
+from tests.flow.cli import call, interrupted
+from tests.flow.resend import RECORDS, fault, held, named, order
 from tests.flow.rig import Rig, until
-
-RECORDS = int(os.environ.get("REPLAY_RECORDS", "1500"))
-REFUSAL = {
-    "errors": [
-        {
-            "id": "1",
-            "status": 400,
-            "code": "invalid",
-            "title": "Invalid input.",
-            "detail": "not welcome",
-            "source": {"pointer": "/data"},
-        }
-    ]
-}
-
-
-async def listed(rig: Rig) -> dict[str, list[str]]:
-    """Per reason: how many dead letters are open, replayed, discarded."""
-    lines = (await call(rig, "dead-letters", "list")).out.splitlines()[1:]
-    return {line.split()[0]: line.split()[1:] for line in lines}
-
-
-def fault(path: str, times: int | None = None, **action: Any) -> dict[str, Any]:
-    return {"match": {"path": path, "times": times}, "action": action}
-
-
-def held(rig: Rig) -> tuple[dict[str, Any], list[str]]:
-    """What Klaviyo holds, without the times of its own."""
-    profiles = {
-        str(profile.identifiers): {
-            "fields": profile.fields,
-            "location": profile.location,
-            "properties": profile.properties,
-        }
-        for profile in rig.sandbox.state.profiles
-    }
-    events = sorted(json.dumps(each, sort_keys=True) for each in rig.events())
-    return json.loads(json.dumps(profiles)), events
-
-
-def named(number: int, who: str = "C-1") -> Made:
-    value = {
-        "type": "customer.updated",
-        "customer": {"id": who, "first_name": f"n{number}"},
-    }
-    return Made("shop.customers", who.encode(), json.dumps(value).encode())
-
-
-def order(name: str, who: str = "C-1", **more: Any) -> Made:
-    content = {"id": name, "customer": {"id": who}}
-    value = {"type": "order.placed", "order": content, **more}
-    return Made("shop.orders", who.encode(), json.dumps(value).encode())
 
 
 @pytest.mark.kafka
@@ -269,153 +214,6 @@ async def test_sync_sends_one_customer_or_order(rig: Rig) -> None:
     unknown = await call(rig, "sync", "customer", "C-3")
     assert unknown.code == 1
     assert "No record of the customer C-3" in unknown.err
-
-
-def refused_customer(number: int) -> Made:
-    value = {"type": "customer.updated", "customer": {"id": f"C-{number}", "email": 5}}
-    return Made("shop.customers", b"%d" % number, json.dumps(value).encode())
-
-
-@pytest.mark.timeout(90)
-async def test_letters_are_listed_replayed_once_and_keep_their_history(rig: Rig) -> None:
-    await rig.send([refused_customer(1), named(2, "C-2")])
-    rig.fault(fault("/api/profile-import", 1, kind="status", status=400, body=REFUSAL))
-    assert (await call(rig, "replay", "--topic", rig.customers)).code == 0
-    listed = await call(rig, "dead-letters", "list")
-    assert [line.split() for line in listed.out.splitlines()[1:]] == [
-        ["refused", "1", "0", "0"],
-        ["schema", "1", "0", "0"],
-    ]
-    assert (await call(rig, "dead-letters", "replay")).out.startswith(
-        "2 records: 1 delivered, 0 skipped, 1 dead-lettered"
-    )
-    assert rig.profile("C-2")["first_name"] == "n2"
-    again = await call(rig, "dead-letters", "replay", "--reason", "refused")
-    assert again.out.startswith("0 records")
-    letters = await rig.read_dead_letters(3)
-    found: list[dict[str, Any]] = [dict(letter.headers() or ()) for letter in letters]
-    (last,) = [each for each in found if "klaviyo.history" in each]
-    assert last["__connect.errors.topic"].decode() == rig.customers
-    history = msgspec.json.decode(last["klaviyo.history"])
-    assert [each["reason"] for each in history] == ["schema"]
-    listed = await call(rig, "dead-letters", "list", "--each")
-    (line,) = listed.out.splitlines()[1:]
-    shown = await call(rig, "dead-letters", "show", line.split()[0])
-    assert "failed before" in shown.out
-    assert "C-1" not in shown.out
-    valued = await call(rig, "dead-letters", "show", line.split()[0], "--value")
-    assert "C-1" in valued.out
-
-
-@pytest.mark.timeout(90)
-async def test_a_record_that_is_a_dead_letter_does_not_become_one_again(rig: Rig) -> None:
-    await rig.send([refused_customer(1), refused_customer(2)])
-    topic = ("replay", "--topic", rig.customers)
-    assert "2 dead-lettered\n" in (await call(rig, *topic)).out
-    again = await call(rig, *topic)
-    assert "2 dead-lettered (2 of them were dead letters already)" in again.out
-    name = (await call(rig, "dead-letters", "list", "--each")).out.splitlines()[1].split()
-    await call(rig, "dead-letters", "discard", name[0], "--why", "test data")
-    assert "(2 of them" in (await call(rig, *topic)).out
-    assert len(await rig.read_dead_letters(2)) == 2
-
-
-@pytest.mark.timeout(90)
-async def test_a_letter_with_a_successor_is_not_sent_again(rig: Rig) -> None:
-    """A call that was killed may have written the new letter, and not the mark."""
-    await rig.send([refused_customer(1)])
-    await call(rig, "replay", "--topic", rig.customers)
-    await call(rig, "dead-letters", "replay")
-    own = {"topics__state": "without-marks"}
-    listed = await call(rig, "dead-letters", "list", **own)
-    assert listed.out.splitlines()[1].split() == ["schema", "2", "0", "0"]
-    ended = await call(rig, "dead-letters", "replay", **own)
-    assert ended.out.startswith("1 records"), ended.out
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(90)
-async def test_the_newest_wins_though_the_replay_of_letters_was_killed(rig: Rig) -> None:
-    await rig.send([named(1), named(1, "C-2")])
-    topic = ("replay", "--topic", rig.customers)
-    for who in ("C-1", "C-2"):
-        refusal = fault("/api/profile-import", 1, kind="status", status=400, body=REFUSAL)
-        rig.fault(refusal)
-        assert "1 dead-lettered" in (await call(rig, *topic, "--key", who)).out
-    await rig.send([named(9), named(9, "C-2")])
-    assert (await call(rig, *topic)).code == 0
-
-    def names() -> list[Any]:
-        return sorted(rig.profile(who)["first_name"] for who in ("C-1", "C-2"))
-
-    assert names() == ["n9", "n9"]
-    second = {"path": "/api/profile-import", "after": 1}
-    rig.fault({"match": second, "action": {"kind": "delay", "seconds": 25}})
-    async with killed(rig, "dead-letters", "replay"), asyncio.timeout(20):
-        while (await listed(rig))["refused"] != ["1", "1", "0"]:
-            pass  # until the first is sent, and marked
-    assert names() == ["n1", "n9"]  # the old one, for the moment
-    rig.sandbox.faults.clear()
-    ended = await call(rig, "dead-letters", "replay")
-    assert ended.code == 0, ended.err
-    assert names() == ["n9", "n9"]
-    assert await listed(rig) == {"refused": ["0", "2", "0"]}
-
-
-@pytest.mark.timeout(60)
-async def test_a_discard_needs_a_reason_and_is_recorded(rig: Rig) -> None:
-    await rig.send([refused_customer(1)])
-    assert (await call(rig, "replay", "--topic", rig.customers)).code == 0
-    assert (await call(rig, "dead-letters", "discard", "--all")).code == 2
-    assert (await call(rig, "dead-letters", "discard", "--why", " ", "--all")).code == 2
-    assert (await call(rig, "dead-letters", "discard", "--why", "test data")).code == 2
-    name = (await call(rig, "dead-letters", "list", "--each")).out.splitlines()[1].split()
-    done = await call(rig, "dead-letters", "discard", name[0], "--why", "test data")
-    assert done.out == "1 discarded\n"
-    shown = await call(rig, "dead-letters", "show", name[0])
-    assert "discarded" in shown.out
-    assert "test data" in shown.out
-    assert (await call(rig, "dead-letters", "replay")).out.startswith("0 records")
-    again = await call(rig, "dead-letters", "replay", name[0])
-    assert (again.code, again.out) == (
-        0,
-        f"{name[0]} is discarded already; nothing was sent.\n",
-    )
-    for command in ("show", "replay"):
-        missing = await call(rig, "dead-letters", command, "0:999")
-        assert missing.code == 1
-        assert "no dead letter 0:999" in missing.err
-    unknown = await call(rig, "dead-letters", "list", "--reason", "nonsense")
-    assert unknown.code == 2
-    assert "identity_conflict" in unknown.err
-
-
-@pytest.mark.kafka
-@pytest.mark.timeout(600)
-async def test_letters_interrupted_anywhere_are_all_sent_in_the_end(rig: Rig) -> None:
-    count = RECORDS
-    await rig.send([order("O-0")])  # the topic they came from
-    producer = Producer({"bootstrap.servers": rig.bootstrap})
-    for number in range(count):
-        made = order(f"O-{number}", f"C-{number % 50}")
-        told = {"topic": rig.orders, "partition": "0", "offset": str(number)}
-        headers: dict[str, str | bytes | None] = {"klaviyo.reason": "refused"}
-        headers |= {f"__connect.errors.{name}": text for name, text in told.items()}
-        producer.produce(rig.dead_letters, made.value, made.key, headers=headers)
-        producer.poll(0)
-    assert producer.flush(30) == 0
-    chance = random.Random(7)
-    for number in (signal.SIGTERM, signal.SIGKILL, signal.SIGINT):
-        after = chance.randint(1, max(2, count // 1000))  # requests of up to 1,000 events
-        await interrupted(rig, number, after, "dead-letters", "replay")
-    ended = await call(rig, "dead-letters", "replay")
-    assert ended.code == 0, ended.err
-    assert len(rig.events()) == count
-    before = held(rig)
-    assert (await call(rig, "dead-letters", "replay")).out.startswith("0 records")
-    assert held(rig) == before
-    listed = await call(rig, "dead-letters", "list")
-    assert listed.out.splitlines()[1].split() == ["refused", "0", str(count), "0"]
 
 
 @pytest.mark.kafka

@@ -8,8 +8,8 @@ from confluent_kafka import Producer
 
 from pipeline.demo.shop import Shop
 from tests.brokers.apache import Apache
+from tests.flow.resend import held
 from tests.flow.rig import Rig, until
-from tests.flow.test_replay import held
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
 
