@@ -9,7 +9,13 @@ from pipeline.klaviyo.limits import Family
 from pipeline.klaviyo.quotas import Quota
 from tests.virtual_time import LoopClock
 
-__all__ = ["FixedWindow", "assert_never_more_than", "family", "gaps", "soon"]
+__all__ = ["OK", "FixedWindow", "assert_never_more_than", "family", "gaps", "now", "soon"]
+
+OK = 202
+
+
+def now() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def family(burst: int, steady: int, *, share: float = 1.0) -> Family:

@@ -1,0 +1,127 @@
+"""A Klaviyo with an OAuth app, a store for tokens, and replicas that use them."""
+
+from contextlib import AsyncExitStack
+from typing import Any, Self
+
+from pipeline.klaviyo.access import Access
+from pipeline.klaviyo.account import Belongs
+from pipeline.klaviyo.client import Client
+from pipeline.klaviyo.connect import Connect
+from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.oauth import (
+    App,
+    OAuth,
+)
+from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.session import Session
+from pipeline.klaviyo.tokens import Vault
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.sandbox import Sandbox
+from tests.oauth_user import KEY, MemoryStore, decide
+from tests.virtual_time import LoopClock
+
+__all__ = ["EVENT", "HOUR", "Replica", "World"]
+
+SCOPES = ("accounts:read", "profiles:write", "events:write", "lists:read")
+EVENT = (
+    b'{"data":{"type":"event","attributes":{"properties":{},"metric":{"data":{"type":'
+    b'"metric","attributes":{"name":"M"}}},"profile":{"data":{"type":"profile",'
+    b'"attributes":{"email":"a@b.dev"}}}}}}'
+)
+HOUR = 3600
+
+
+class Replica:
+    """One process: its own access, client and health."""
+
+    def __init__(self, world: "World", number: int = 0) -> None:
+        clock = LoopClock()
+        self.metrics = Metrics()
+        self.health = Health(self.metrics, clock)
+        self.health.phase = "running"
+        chance = lambda: (number * 0.37 + 0.1) % 1  # noqa: E731
+        self.access = Access(
+            world.oauth(),
+            Vault(world.store, KEY, clock, chance),
+            health=self.health,
+            metrics=self.metrics,
+            clock=clock,
+            chance=chance,
+        )
+        limits = Limits(clock, chance)
+        self.session = Session(
+            api_url=world.sandbox.url,
+            agent="test",
+            credential=self.access,
+            revision=Revision(
+                "2026-07-15", strict=False, metrics=self.metrics, clock=clock
+            ),
+            limits=limits,
+            connections=100,
+            health=self.health,
+            metrics=self.metrics,
+            clock=clock,
+            chance=chance,
+        )
+        self.client = Client(self.session, limits)
+
+    def reasons(self) -> str:
+        return "; ".join(self.health.reasons())
+
+    def expires(self) -> float:
+        name = "klaviyo_pipeline_token_expires_timestamp_seconds"
+        return self.metrics.registry.get_sample_value(name) or 0.0
+
+
+class World:
+    """A Klaviyo, a store, and any number of replicas."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+        self.accounts = MemoryStore()
+        self.sandbox = Sandbox(clock=LoopClock(), limits=False)
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        await self._stack.enter_async_context(self.sandbox)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    def oauth(self, **other: Any) -> OAuth:
+        given: dict[str, Any] = {
+            "client_id": "sandbox",
+            "client_secret": "sandbox",
+            "redirect_url": "http://localhost:8080/connect/callback",
+            "scopes": SCOPES,
+        }
+        app = App(**(given | other))
+        return OAuth(app, self.sandbox.url, "test", "2026-07-15", LoopClock())
+
+    def connect(self, **other: Any) -> Connect:
+        vault = Vault(self.store, KEY, LoopClock(), lambda: 0.5)
+        return Connect(self.oauth(**other), vault, Belongs(self.accounts))
+
+    async def login(self, *, replace: bool = False, **other: Any) -> None:
+        connect = self.connect(**other)
+        asked = connect.ask()
+        await connect.finish(asked, await decide(asked.url), replace=replace)
+
+    async def replica(self, number: int = 0) -> Replica:
+        made = Replica(self, number)
+        await self._stack.enter_async_context(made.access)
+        await self._stack.enter_async_context(made.session)
+        return made
+
+    def set(self, **settings: Any) -> None:
+        self.sandbox.settings = self.sandbox.settings.changed(settings)
+
+    @property
+    def accepted(self) -> int:
+        return self.sandbox.ledger.statuses["POST /api/events"].get(202, 0)
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return self.sandbox.oauth.counts
