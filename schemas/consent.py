@@ -7,7 +7,6 @@ record, then `consent`, then `lists.add`, then `lists.remove`.
 """
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -15,6 +14,7 @@ from msgspec import Raw
 
 from schemas.commands import ChangeConsent, Channel, Identity, ListChange, Said
 from schemas.event import Field, Losses
+from schemas.moment import parsed, written
 from schemas.properties import value_of
 
 __all__ = ["LISTS", "SUBSCRIBE", "Consent", "ConsentState", "Lists", "instructions"]
@@ -151,14 +151,10 @@ class _Reading:
         """The consent's own time; one that nobody can read is none."""
         if at is None or not at.strip():
             return None
-        try:
-            given = datetime.fromisoformat(at.strip())
-            given = given if given.tzinfo else given.replace(tzinfo=UTC)
-            given = given.astimezone(UTC)
-        except (ValueError, OverflowError):
+        if (given := parsed(at.strip())) is None:
             self._losses.lose("consent")
             return None
-        return given.isoformat().removesuffix("+00:00") + "Z"
+        return written(given)
 
     def _truth(self, raw: Raw, field: Field) -> bool | None:
         """True or false in any usual spelling; None for nothing, or what is neither."""

@@ -5,7 +5,7 @@ from typing import Final
 
 from schemas.event import Losses
 
-__all__ = ["moment"]
+__all__ = ["moment", "parsed", "written"]
 
 # The oldest time an event may have: 2000 in every revision before 2026-07-15, 1990 since
 # (Klaviyo, POST /api/events, `time`). Seconds since the epoch.
@@ -25,17 +25,18 @@ def moment(occurred_at: str | None, timestamp_ms: int, losses: Losses) -> str:
     dated = _EARLIEST <= recorded <= _LATEST  # a broker without time says -1
     if occurred_at and (text := occurred_at.strip()):
         latest = recorded + _AHEAD if dated else _LATEST
-        if (happened := _parsed(text)) and _EARLIEST <= happened.timestamp() <= latest:
+        if (happened := parsed(text)) and _EARLIEST <= happened.timestamp() <= latest:
             canonical = len(text) == _CANONICAL and text[7::3] == "-T::Z"
-            return text if canonical else _written(happened)
+            return text if canonical else written(happened)
         losses.lose("occurred_at")
     if not dated:
         losses.lose("occurred_at")
         recorded = _EARLIEST
-    return _written(datetime.fromtimestamp(recorded, UTC))
+    return written(datetime.fromtimestamp(recorded, UTC))
 
 
-def _parsed(text: str) -> datetime | None:
+def parsed(text: str) -> datetime | None:
+    """Return the time in UTC, which is that of one without offset; None if it is none."""
     try:
         happened = datetime.fromisoformat(text)
         if happened.tzinfo is UTC:
@@ -47,5 +48,6 @@ def _parsed(text: str) -> datetime | None:
         return None
 
 
-def _written(time: datetime) -> str:
+def written(time: datetime) -> str:
+    """Return a time in UTC as RFC 3339."""
     return time.isoformat().removesuffix("+00:00") + "Z"

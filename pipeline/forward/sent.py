@@ -21,7 +21,7 @@ import msgspec
 from pipeline.kafka.format import STAMP
 from pipeline.kafka.producer import Producer, TooLarge, Unwritable
 from pipeline.observe.health import Health
-from schemas import profile_update
+from schemas import profile_content
 from schemas.commands import Command, CreateEvent, UpsertProfile
 
 __all__ = ["Sent"]
@@ -182,6 +182,6 @@ def _content(commands: list[Command]) -> dict[str, Any]:
             and command.profile == before.profile
         ):
             continue
-        content |= profile_update.sent(command)
+        content |= profile_content.sent(command)
         before = command
     return content

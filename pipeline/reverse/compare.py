@@ -12,8 +12,8 @@ import msgspec
 from msgspec import Raw
 
 from pipeline.reverse.view import Known, Sent, View
-from schemas import profile_update
-from schemas.profile_update import Content, Row
+from schemas import profile_content, profile_update
+from schemas.profile_content import Content, Row
 
 __all__ = ["Change", "Compared", "Kind", "Origin", "compare", "gone"]
 
@@ -69,7 +69,7 @@ def compare(
     ascending = True
     for raw in rows:
         try:
-            row = profile_update.row(raw)
+            row = profile_content.row(raw)
         except (msgspec.MsgspecError, RecursionError, AttributeError, TypeError):
             found.malformed += 1
             continue
@@ -122,8 +122,8 @@ def _compared(
     late: bool,
 ) -> Known:
     before: Content = known.content if known else {}
-    after = profile_update.carried(before, row)
-    paths = profile_update.changed(before, after)
+    after = profile_content.carried(before, row)
+    paths = profile_content.changed(before, after)
     writes = view.writes(_names(after))
     marks = _Marks(known, polled - LATE)
     # Which of two writes in one second came last nobody knows.
@@ -169,7 +169,7 @@ def _shows(path: str, write: Sent, after: Content) -> bool:
     value, now = write.content[path], after.get(path)
     if path.startswith("consent.") and isinstance(value, dict) and isinstance(now, dict):
         return value.get("status") == now.get("status")  # all that we said
-    return not profile_update.changed({path: value}, {path: now})
+    return not profile_content.changed({path: value}, {path: now})
 
 
 def _seen(write: Sent, ours: Collection[str], after: Content, updated: float) -> bool:

@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from pipeline.errors import PipelineError
-from schemas.profile_update import Content
+from schemas.profile_content import Content
 
 __all__ = ["Known", "Sent", "View", "ViewUnwritable"]
 

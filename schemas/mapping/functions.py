@@ -14,6 +14,7 @@ from jmespath.exceptions import JMESPathTypeError
 from jmespath.functions import Functions as Standard
 from jmespath.functions import signature
 
+from schemas.moment import written
 from schemas.phone import phone
 
 __all__ = ["Functions"]
@@ -80,7 +81,7 @@ class Functions(Standard):
             return count
         try:
             since = timedelta(microseconds=int(number * _UNITS[unit]))
-            return (_EPOCH + since).isoformat().removesuffix("+00:00") + "Z"
+            return written(_EPOCH + since)
         except OverflowError:  # no year of the calendar
             return _text(count)
 

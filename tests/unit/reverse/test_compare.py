@@ -13,7 +13,7 @@ from msgspec import Raw
 from pipeline.reverse.compare import Compared, compare, gone
 from pipeline.reverse.view import View
 from schemas.commands import Identity, UpsertProfile
-from schemas.profile_update import sent
+from schemas.profile_content import sent
 
 NOW = 1_795_000_000.0
 

@@ -13,7 +13,8 @@ import jsonschema_rs
 import pytest
 
 from schemas.document import OUT, asyncapi, json_schema
-from schemas.profile_update import changed, content, message
+from schemas.profile_content import changed, content
+from schemas.profile_update import message
 from schemas.registry import EVENT_TYPES
 
 PARSER = """
