@@ -19,9 +19,10 @@ from pipeline.klaviyo.access import Access
 from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.backoff import backoff
-from pipeline.klaviyo.client import Account, Client
+from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
@@ -151,7 +152,7 @@ async def _wrong(settings: Settings, health: Health) -> str:
         metrics, wait = Metrics(), 0.0
         try:
             async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
-                found = await client.probe()
+                found = await client.look.probe()
             wait = found.wait
             await same_account(settings, found.account)
             why = found.message if found.standing == "unreachable" else ""

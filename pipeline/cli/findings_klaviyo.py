@@ -7,7 +7,8 @@ from pipeline.cli.findings import FAILED, REFUSED, Finding
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.klaviyo.client import Client, Findings
+    from pipeline.klaviyo.client import Client
+    from pipeline.klaviyo.look import Findings
     from pipeline.settings import Settings
 
 __all__ = ["look_at_klaviyo"]
@@ -43,15 +44,15 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
     metrics = Metrics()
     try:
         async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
-            found = await client.probe()
+            found = await client.look.probe()
             if found.standing == "unreachable":
                 # Accounts allow one call a second: a second `check`, or a run that has
                 # just started, is met by a 429. The next look waits for its turn.
-                found = await client.probe()
+                found = await client.look.probe()
             rows = _rows(found, settings)
             if found.standing == "ok":
                 rows += await _belongs(found, settings)
-                readable = await client.readable()
+                readable = await client.look.readable()
                 rows.append(_scopes(readable))
                 if settings.consent.writes:
                     rows.append(await _consent(client, readable))

@@ -8,8 +8,8 @@ from pipeline.cli.options import Options
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.klaviyo.client import Account
     from pipeline.klaviyo.connect import Connect
+    from pipeline.klaviyo.look import Account
     from pipeline.klaviyo.oauth import Asked
     from pipeline.klaviyo.tokens import Tokens
     from pipeline.settings import Settings
@@ -85,7 +85,7 @@ async def _adopt(settings: "Settings", *, replace: bool) -> "Account":
 
     metrics = Metrics()
     async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
-        found = await client.probe()
+        found = await client.look.probe()
     if found.account is None:
         message = f"{found.message}. See klaviyo-pipeline check."
         raise (Unavailable if found.standing == "unreachable" else Denied)(message)

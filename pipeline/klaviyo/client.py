@@ -4,65 +4,25 @@ Paths, statuses and answers from Klaviyo's OpenAPI documents 2024-02-15 ... 2026
 The paths have no trailing slash: redirects are not followed.
 """
 
-import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
-from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, Final, Literal, TypeAlias
+from typing import Any, Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 
-from pipeline.clock import SYSTEM
 from pipeline.klaviyo import held, listing
 from pipeline.klaviyo.existing import Existing
 from pipeline.klaviyo.limits import Limits, Permit
-from pipeline.klaviyo.retry import Fault, explain
-from pipeline.klaviyo.revision import Stage
-from pipeline.klaviyo.session import Accepted, Attempt, Call, Refused, Session
+from pipeline.klaviyo.look import Account, Look, account_of, accounts
+from pipeline.klaviyo.session import Accepted, Call, Refused, Session
 from pipeline.klaviyo.subscriptions import Subscriptions
 
-__all__ = ["Account", "Client", "Findings", "ImportJob", "Standing"]
-
-Standing: TypeAlias = Literal[
-    "ok", "unauthorized", "forbidden", "revision_retired", "unreachable"
-]
-
-PROBE: Final = 15.0  # s that `check` waits for Klaviyo at most
-_OK: Final = frozenset({200})
-_READS: Final = {  # scope -> the smallest call that needs it
-    "events:read": ("get_events", "/api/events?page%5Bsize%5D=1"),
-    "lists:read": ("get_lists", "/api/lists?page%5Bsize%5D=1"),
-    "metrics:read": ("get_metrics", "/api/metrics"),
-    "profiles:read": ("get_profiles", "/api/profiles?page%5Bsize%5D=1"),
-}
+__all__ = ["Client", "ImportJob"]
 _OK_OR_CREATED: Final = frozenset({200, 201})
 _TAKEN: Final = frozenset({202})
+_OK: Final = frozenset({200})
 PAGES: Final = 10  # of 200 events each; more of one customer in one second is no order
-
-
-class Account(msgspec.Struct, frozen=True):
-    """Who the credential belongs to."""
-
-    id: str
-    name: str | None = None
-
-
-class Findings(msgspec.Struct, frozen=True):
-    """What one look at Klaviyo found out."""
-
-    standing: Standing
-    message: str  # what is wrong, for people; blank when nothing is
-    account: Account | None
-    asked: str  # revision
-    served: str | None  # revision; None when no answer said
-    stage: Stage  # of the revision asked for
-    retires: str  # YYYY-MM-DD, the revision asked for
-    served_retires: str  # YYYY-MM-DD
-    milestone: int  # months, of `revision.MILESTONES`, the revision asked for
-    quotas: Mapping[str, tuple[int, int]]  # operation -> calls per second, per minute
-    ahead: float | None = None  # s our clock is ahead of Klaviyo's; None: it did not say
-    wait: float = 0.0  # s before another look, as a 429 told
 
 
 class _Identified(msgspec.Struct):
@@ -120,25 +80,7 @@ class _ImportErrors(msgspec.Struct):
     links: _Links = _Links()
 
 
-class _Contact(msgspec.Struct):
-    organization_name: str | None = None
-
-
-class _AccountAttributes(msgspec.Struct):
-    contact_information: _Contact | None = None
-
-
-class _AccountData(msgspec.Struct):
-    id: str
-    attributes: _AccountAttributes | None = None
-
-
-class _Accounts(msgspec.Struct):
-    data: Annotated[list[_AccountData], msgspec.Meta(min_length=1)]
-
-
 _RESOURCE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Resource)
-_ACCOUNTS: Final = msgspec.json.Decoder(_Accounts)
 _JOBS: Final = msgspec.json.Decoder(_Jobs)
 _WORKING: Final = urlencode(
     {
@@ -159,6 +101,7 @@ class Client:
         self._limits = limits
         self.existing = Existing(session)
         self.subscriptions = Subscriptions(session)
+        self.look = Look(session, limits)
 
     @property
     def served(self) -> str:
@@ -186,8 +129,8 @@ class Client:
 
     async def accounts(self) -> Account | Refused:
         """Return the account of the credential; needs the scope accounts:read."""
-        answer = await self._session.send(_accounts())
-        return _account(answer.body) if isinstance(answer, Accepted) else answer
+        answer = await self._session.send(accounts())
+        return account_of(answer.body) if isinstance(answer, Accepted) else answer
 
     async def import_profile(
         self, body: bytes, permit: Permit | None = None
@@ -375,97 +318,3 @@ class Client:
         if isinstance(answer, Refused):
             return answer
         return listing.page(answer.body, self._session.api_url)
-
-    async def probe(self, within: float = PROBE) -> Findings:
-        """Look once, for `within` s at most, at credential, revision and quota."""
-        attempt = None
-        try:
-            async with asyncio.timeout(within):
-                attempt = await self._session.once(_accounts())
-        except TimeoutError:
-            pass
-        standing, message = _standing(attempt)
-        revision = self._session.revision
-        return Findings(
-            standing=standing,
-            message=message,
-            account=_found(attempt),
-            asked=revision.asked,
-            served=revision.served if revision.known else None,
-            stage=revision.stage(revision.asked),
-            retires=revision.retires(revision.asked),
-            served_retires=revision.retires(revision.served),
-            milestone=revision.milestone(revision.asked),
-            quotas=self._limits.quotas(),
-            ahead=_ahead(attempt),
-            wait=self._limits.family(_accounts().operation).closed_for(),
-        )
-
-    async def readable(self, within: float = PROBE) -> dict[str, bool | None]:
-        """Try one harmless read for each scope; None where Klaviyo did not say."""
-
-        async def tried(operation: str, path: str) -> bool | None:
-            try:
-                async with asyncio.timeout(within):
-                    found = await self._session.once(Call(operation, "GET", path, _OK))
-            except TimeoutError:
-                return None
-            return {"accepted": True, "forbidden": False}.get(found.kind)
-
-        tries = [tried(operation, path) for operation, path in _READS.values()]
-        return dict(zip(_READS, await asyncio.gather(*tries), strict=True))
-
-
-def _accounts() -> Call:
-    return Call("get_accounts", "GET", "/api/accounts", _OK, proof=_ACCOUNTS)
-
-
-def _account(body: bytes) -> Account:
-    data = _ACCOUNTS.decode(body).data[0]
-    contact = data.attributes.contact_information if data.attributes else None
-    return Account(data.id, contact.organization_name if contact else None)
-
-
-def _found(attempt: Attempt | None) -> Account | None:
-    if attempt is None or attempt.answer is None or attempt.kind != "accepted":
-        return None
-    return _account(attempt.answer.body)
-
-
-def _ahead(attempt: Attempt | None) -> float | None:
-    """Compare the clocks; the answer's Date has whole seconds."""
-    told = attempt.answer.headers.get("Date") if attempt and attempt.answer else None
-    try:
-        moment = parsedate_to_datetime(told) if told else None
-    except ValueError:
-        moment = None
-    return SYSTEM.now() - moment.timestamp() if moment else None
-
-
-def _standing(  # noqa: PLR0911 - one line per kind
-    attempt: Attempt | None,
-) -> tuple[Standing, str]:
-    if attempt is None:
-        return "unreachable", "Klaviyo did not answer in time"
-    status = attempt.answer.status if attempt.answer else 0
-    match attempt.kind:
-        case "accepted":
-            return "ok", ""
-        case "unauthorized":
-            if not status:
-                return "unauthorized", "there is nothing to log in with"
-            return "unauthorized", f"Klaviyo does not know the credential ({status})"
-        case "forbidden":
-            return "forbidden", f"the credential lacks the scope accounts:read ({status})"
-        case "retired":
-            return "revision_retired", f"the revision is not served ({status})"
-        case "throttled":
-            return "unreachable", "somebody uses up the quota of get_accounts (429)"
-        case "refused" | "too_large" | "outage" | "unexpected":
-            if not status:
-                return "unreachable", f"no answer ({explain(attempt.reason)})"
-            return "unreachable", f"unexpected answer {status}{_said(attempt.faults)}"
-
-
-def _said(faults: tuple[Fault, ...]) -> str:
-    return "".join(f"; {fault.safe}" for fault in faults)

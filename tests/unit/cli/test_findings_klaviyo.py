@@ -3,13 +3,14 @@
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import pytest
 from pydantic import SecretStr
 
 from pipeline.cli.findings import Finding, exit_code
 from pipeline.cli.findings_klaviyo import _clock, _readable_by_all, _rows, look_at_klaviyo
-from pipeline.klaviyo.client import Findings, Standing
+from pipeline.klaviyo.look import Findings, Standing
 from pipeline.sandbox import Sandbox
 from pipeline.settings import Consent, Deliver, Klaviyo, Settings, Throttle
 
@@ -155,8 +156,8 @@ async def test_a_blip_is_looked_at_once_more(
             return {"profiles:read": None}
 
     @asynccontextmanager
-    async def connect(*_: object) -> AsyncIterator[Probed]:
-        yield Probed()
+    async def connect(*_: object) -> AsyncIterator[SimpleNamespace]:
+        yield SimpleNamespace(look=Probed())
 
     monkeypatch.setattr("pipeline.access.connect", connect)
     findings = await look_at_klaviyo(settings("http://127.0.0.1:1"))

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.klaviyo import held
 from pipeline.klaviyo.auth import ApiKey
-from pipeline.klaviyo.client import Account, Findings, Standing
+from pipeline.klaviyo.look import Account, Findings, Standing
 from pipeline.klaviyo.session import Refused
 from tests.unit.klaviyo.rig import EVENT, PROFILE, Reply, Rig, document
 from tests.virtual_time import virtual
@@ -109,7 +109,7 @@ async def test_an_answer_without_an_account_is_not_klaviyos(body: bytes) -> None
 @virtual
 async def test_a_good_look() -> None:
     async with Rig(revision="2023-10-15") as rig:
-        found = await rig.client.probe()
+        found = await rig.client.look.probe()
         assert found.ahead is not None
         assert abs(found.ahead) < 3600  # the clocks are of one machine
         assert msgspec.structs.replace(found, ahead=None) == Findings(
@@ -144,7 +144,7 @@ async def test_a_good_look() -> None:
 @virtual
 async def test_a_bad_look_ends_too(reply: Reply, standing: Standing, says: str) -> None:
     async with Rig(reply) as rig:
-        findings = await rig.client.probe()
+        findings = await rig.client.look.probe()
         assert findings.standing == standing
         assert says in findings.message
         assert findings.account is None
@@ -157,8 +157,8 @@ async def test_a_bad_look_ends_too(reply: Reply, standing: Standing, says: str) 
 @virtual
 async def test_a_look_while_the_family_is_paused_does_not_wait_for_ever() -> None:
     async with Rig(Reply(429, b"", {"Retry-After": "600"})) as rig:
-        await rig.client.probe()
-        assert (await rig.client.probe(5)).standing == "unreachable"
+        await rig.client.look.probe()
+        assert (await rig.client.look.probe(5)).standing == "unreachable"
         assert len(rig.seen) == 1
 
 

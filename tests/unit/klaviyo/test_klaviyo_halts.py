@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pipeline.klaviyo.client import Account
+from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.session import Accepted
 from pipeline.observe.health import Halt
 from tests.unit.klaviyo.fixed_windows import gaps, soon
@@ -246,5 +246,5 @@ async def test_a_refused_record_proves_the_credential() -> None:
 @virtual
 async def test_looking_at_the_credential_halts_nothing() -> None:
     async with Rig(document(status=401)) as rig:
-        assert (await rig.client.probe()).standing == "unauthorized"
+        assert (await rig.client.look.probe()).standing == "unauthorized"
         assert halts(rig) == []

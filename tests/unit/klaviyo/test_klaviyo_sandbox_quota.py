@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from pipeline.klaviyo.auth import ApiKey
-from pipeline.klaviyo.client import Account, Client
+from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Accepted, Session
 from pipeline.observe.health import Health

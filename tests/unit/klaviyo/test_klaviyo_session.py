@@ -7,7 +7,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from pipeline.klaviyo.client import Account
+from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.session import Accepted, Refused
 from tests.unit.klaviyo.fixed_windows import gaps
 from tests.unit.klaviyo.rig import EVENT, PROFILE, Reply, Rig, document
