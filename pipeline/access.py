@@ -21,7 +21,8 @@ from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.backoff import backoff
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
-from pipeline.klaviyo.limits import Ceiling, Limits
+from pipeline.klaviyo.family import Ceiling
+from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth

@@ -14,7 +14,7 @@ import msgspec
 
 from pipeline.forward.routes import Route
 from pipeline.klaviyo.client import Client
-from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.family import Permit
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item
 from schemas import bulk_events, bulk_profiles

@@ -28,7 +28,7 @@ from pipeline.forward.asked import Asked
 from pipeline.forward.steps import Known, Steps, Withheld, steps
 from pipeline.klaviyo import held, people
 from pipeline.klaviyo.client import Client
-from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.lists import Lists
 from pipeline.klaviyo.people import Kind, Person
 from pipeline.klaviyo.session import Accepted, Refused

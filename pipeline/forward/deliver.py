@@ -13,7 +13,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from pipeline.klaviyo.client import Client
-from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.session import Accepted, Fault, Refused
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Item, Outcome

@@ -34,7 +34,7 @@ from pipeline.forward.source import Source
 from pipeline.forward.tally import Tally
 from pipeline.kafka.consumer import Reader
 from pipeline.klaviyo.client import Client
-from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.family import Permit
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import (

@@ -13,7 +13,8 @@ import msgspec
 
 from pipeline.klaviyo import held, listing
 from pipeline.klaviyo.existing import Existing
-from pipeline.klaviyo.limits import Limits, Permit
+from pipeline.klaviyo.family import Permit
+from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account, Look, account_of, accounts
 from pipeline.klaviyo.session import Accepted, Call, Refused, Session
 from pipeline.klaviyo.subscriptions import Subscriptions

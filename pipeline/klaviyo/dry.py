@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
-from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.session import Accepted, Call, Refused, Session
 
 __all__ = ["DrySession"]

@@ -25,9 +25,10 @@ from pipeline.klaviyo.absence import Absence
 from pipeline.klaviyo.auth import Credential
 from pipeline.klaviyo.backoff import backoff
 from pipeline.klaviyo.connections import Connections
+from pipeline.klaviyo.family import BURST, STEADY, Family, Permit
 from pipeline.klaviyo.halts import Halts
 from pipeline.klaviyo.headers import unix
-from pipeline.klaviyo.limits import BURST, STEADY, Family, Limits, Permit
+from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.quotas import QUOTAS
 from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
 from pipeline.klaviyo.revision import Revision

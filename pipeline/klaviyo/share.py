@@ -12,7 +12,7 @@ from typing import Final
 
 import structlog
 
-from pipeline.klaviyo.limits import STEADY
+from pipeline.klaviyo.family import STEADY
 
 __all__ = ["Share"]
 

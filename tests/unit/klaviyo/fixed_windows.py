@@ -5,7 +5,7 @@ import math
 from collections.abc import Callable
 from itertools import pairwise
 
-from pipeline.klaviyo.limits import Family
+from pipeline.klaviyo.family import Family
 from pipeline.klaviyo.quotas import Quota
 from tests.virtual_time import LoopClock
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pipeline.klaviyo.limits import Permit
+from pipeline.klaviyo.family import Permit
 from tests.unit.klaviyo.fixed_windows import OK, family, gaps, now, soon
 from tests.virtual_time import virtual
 

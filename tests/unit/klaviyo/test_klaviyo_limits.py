@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from pipeline.klaviyo.limits import BURST, STEADY, Ceiling, Limits
+from pipeline.klaviyo.family import BURST, STEADY, Ceiling
+from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.quotas import QUOTAS
 from tests.unit.klaviyo.fixed_windows import OK, family, gaps, now, soon
 from tests.virtual_time import LoopClock, Stuck, run, virtual

@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.klaviyo.limits import BURST, STEADY, Family
+from pipeline.klaviyo.family import BURST, STEADY, Family
 from tests.unit.klaviyo.fixed_windows import FixedWindow, assert_never_more_than, family
 from tests.virtual_time import run
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pipeline.klaviyo.limits import Family, Permit
+from pipeline.klaviyo.family import Family, Permit
 from pipeline.klaviyo.occupancy import Occupancy
 from tests.unit.klaviyo.fixed_windows import family
 from tests.virtual_time import virtual
