@@ -7,6 +7,8 @@
     auth    the Authorization header in force for this attempt
     wire    bytes out, bytes in, and what the answer means
 
+The inner three are in steps.py.
+
 Why not aiohttp's own client middlewares: they run inside one `ClientSession._request`,
 whose total time-out spans all of them (aiohttp 3.14, client.py: the TimeoutHandle is
 started before `build_client_middlewares`), so a wait for a permit or a back-off would eat
@@ -14,26 +16,25 @@ the attempt's 30 s; and they see a ClientRequest, which knows no operation.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias
-
-import msgspec
-from prometheus_client import Counter, Histogram
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final, Self
 
 from pipeline.clock import Clock
 from pipeline.klaviyo.absence import Absence
 from pipeline.klaviyo.auth import Credential
 from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.call import Accepted, Attempt, Call, Refused
 from pipeline.klaviyo.connections import Connections
 from pipeline.klaviyo.family import BURST, STEADY, Family, Permit
 from pipeline.klaviyo.halts import Halts
 from pipeline.klaviyo.headers import unix
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.quotas import QUOTAS
-from pipeline.klaviyo.retry import Fault, Kind, classify, faults, name_failure
+from pipeline.klaviyo.retry import Fault, Kind
 from pipeline.klaviyo.revision import Revision
+from pipeline.klaviyo.steps import OVERSIZE, authorise, judge, measure, trace
 from pipeline.klaviyo.trust import SYSTEM, Trust
-from pipeline.klaviyo.wire import Answer, TooMuch, Wire
+from pipeline.klaviyo.wire import TooMuch, Wire
 from pipeline.observe.health import Halt, Health
 from pipeline.observe.metrics import Metrics
 
@@ -42,59 +43,6 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
 
 __all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session", "TooMuch"]
 
-
-class Call(msgspec.Struct):
-    """One thing to ask of Klaviyo. `path` starts with /api and is percent-encoded."""
-
-    operation: str  # a key of QUOTAS
-    method: str
-    path: str
-    accepted: frozenset[int]  # the statuses documented as success
-    body: bytes | None = None
-    proof: msgspec.json.Decoder[Any] | None = None  # what a good answer's body must be
-    permit: Permit | None = None  # acquired before; ended here
-    divisible: bool = False  # raise `TooMuch` when the answer is too large
-    attempts: int = 0
-
-    def __repr__(self) -> str:  # the body and the query are a customer's
-        return f"Call({self.operation}, attempts={self.attempts})"
-
-
-class Accepted(msgspec.Struct, frozen=True, gc=False):
-    """Klaviyo did it, or took it for processing (202)."""
-
-    status: int
-    body: bytes
-    attempts: int
-
-    def __repr__(self) -> str:  # the body is a customer's
-        return f"Accepted({self.status}, attempts={self.attempts})"
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """The request's own fault: 400, 404, 409, 422, or 413 for its size."""
-
-    status: int
-    faults: tuple[Fault, ...]
-    attempts: int
-
-
-class Attempt(msgspec.Struct, gc=False):
-    """What one attempt came to. `reason` is the label of a repetition."""
-
-    kind: Kind
-    reason: str
-    answer: Answer | None = None  # None: no answer came
-    faults: tuple[Fault, ...] = ()
-    excused: bool = False  # refused for a credential not in force any more, or not yet
-    sent: float = 0.0  # monotonic s
-
-
-Step: TypeAlias = Callable[[Call], Awaitable[Attempt]]
-Signed: TypeAlias = Callable[[Call, str], Awaitable[Attempt]]  # with the credential
-
-OVERSIZE: Final = "oversize"
-NONE: Final = "none"  # label of an attempt without an answer
 _HALTS: Final[dict[Kind, Halt]] = {
     "unauthorized": "unauthorized",
     "forbidden": "forbidden",
@@ -141,10 +89,10 @@ class Session:
         self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
         self._read: tuple[str | None, float | None] = None, None  # the same, as a number
         self._families: dict[str, Family] = {}
-        step = _authorised(credential, _judged(self._wire, revision))
+        step = authorise(credential, judge(self._wire, revision))
         if tracing is not None:
-            step = _traced(step, tracing)
-        self._measured = _measured(step, metrics, clock)
+            step = trace(step, tracing)
+        self._measured = measure(step, metrics, clock)
 
     async def __aenter__(self) -> Self:
         self._wire.open()
@@ -343,102 +291,3 @@ class Session:
         used.labels(operation, "burst").set_function(lambda: family.used(BURST))
         used.labels(operation, "steady").set_function(lambda: family.used(STEADY))
         return family
-
-
-# -- metrics -----------------------------------------------------------------------
-
-
-def _measured(step: Step, metrics: Metrics, clock: Clock) -> Step:
-    """Time the step and count its answer."""
-    known: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # labels() is slow
-
-    def series(operation: str, status: int) -> tuple[Counter, Histogram]:
-        if (found := known.get((operation, status))) is None:
-            text, group = (str(status), f"{status // 100}xx") if status else (NONE, NONE)
-            found = known[operation, status] = (
-                metrics.api_responses.labels(operation, text),
-                metrics.api_request_seconds.labels(operation, group),
-            )
-        return found
-
-    async def measured(call: Call) -> Attempt:
-        started = clock.monotonic()
-        attempt = await step(call)
-        attempt.sent = started
-        status = attempt.answer.status if attempt.answer else 0
-        responses, seconds = series(call.operation, status)
-        responses.inc()
-        seconds.observe(clock.monotonic() - started)
-        return attempt
-
-    return measured
-
-
-# -- tracing -----------------------------------------------------------------------
-
-
-def _traced(step: Step, tracing: "Tracing") -> Step:
-    """A span for each attempt."""
-
-    async def traced(call: Call) -> Attempt:
-        with tracing.request(call.operation, call.method, call.attempts) as ended:
-            attempt = await step(call)
-            ended(attempt.answer.status if attempt.answer else 0, attempt.reason)
-            return attempt
-
-    return traced
-
-
-# -- auth --------------------------------------------------------------------------
-
-
-def _authorised(credential: Credential, step: Signed) -> Step:
-    """Send with the credential in force; excuse a refusal of one that is not."""
-
-    async def authorised(call: Call) -> Attempt:
-        authorization = await credential.authorization()
-        if not authorization:
-            return Attempt("unauthorized", "unauthorized")
-        attempt = await step(call, authorization)
-        if attempt.kind == "unauthorized":
-            attempt.excused = await credential.refused(authorization)
-        if attempt.kind in ("unauthorized", "forbidden"):
-            attempt.excused |= await credential.authorization() != authorization
-        return attempt
-
-    return authorised
-
-
-# -- wire --------------------------------------------------------------------------
-
-
-def _judged(wire: Wire, revision: Revision) -> Signed:
-    """Send, and say what came of it."""
-
-    async def judged(call: Call, authorization: str) -> Attempt:
-        try:
-            answer = await wire.send(call.method, call.path, call.body, authorization)
-        except TooMuch:
-            return Attempt("unexpected", OVERSIZE)
-        except Exception as error:  # FAILURES tells ours to wait out from bugs
-            if (reason := name_failure(error)) is None:
-                raise
-            return Attempt("outage", reason)
-        revision.observe(answer.headers.get("X-Klaviyo-Api-Revision"))
-        if answer.status in call.accepted:
-            if call.proof is not None and not _proved(call.proof, answer.body):
-                return Attempt("unexpected", "unexpected", answer)
-            return Attempt("accepted", "", answer)
-        document = faults(answer.body)
-        kind = classify(call.operation, answer.status, call.accepted, document)
-        return Attempt(kind, kind, answer, document)
-
-    return judged
-
-
-def _proved(proof: msgspec.json.Decoder[Any], body: bytes) -> bool:
-    try:
-        proof.decode(body)
-    except (msgspec.DecodeError, RecursionError):
-        return False
-    return True
