@@ -1,5 +1,7 @@
 """A loop whose clock jumps to the next timer instead of waiting for it.
 
+A `sleep` in it takes no time: it says how much passes before what comes next.
+
 `run(main())` runs a coroutine in it, `@virtual` a test; `LoopClock()` is its clock.
 Sockets between tasks of the same loop work: loopback data is there as soon as it is sent,
 so time jumps only when no socket is ready. Threads do not work: time would jump past.

@@ -94,7 +94,7 @@ async def _eat(shift: Shift, operations: dict[str, int]) -> None:
                 body = {"operation": operation, "count": count}
                 if count:
                     await session.post(f"{shift.sandbox.url}/sandbox/spend", json=body)
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # the grain of "evenly"
 
 
 @fault(12, "5 % of answers are 5xx; all of them for 20 s", "I1 I3 I4 I9")

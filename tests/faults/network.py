@@ -91,6 +91,7 @@ async def stale_connections(world: World) -> str:
         day = shift.shop.day(6, 6)
         for made in day:
             await shift.send([made])
+            # Longer than `stale_after`, until enough were dropped.
             await asyncio.sleep(0.1 if way.broken > 6 else 1.5)
         await shift.done(service)
         assert way.broken > 0

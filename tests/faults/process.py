@@ -78,7 +78,7 @@ async def terminated(world: World) -> str:
             seen = shift.accepted
             await until(lambda: shift.accepted > seen + 3, what="load")
             other.signal(signal.SIGTERM)  # twice: at once
-            await asyncio.sleep(0.05)
+            await asyncio.sleep(0.05)  # two signals at one moment are one
             other.signal(signal.SIGTERM)
             async with asyncio.timeout(STOPS):
                 code = await other.wait()
@@ -87,8 +87,8 @@ async def terminated(world: World) -> str:
         async with service:
             await _again(service)
             await shift.drained()
-            await asyncio.sleep(2)
-            await stopped(service)  # idle
+            await asyncio.sleep(2)  # idle, its commits done
+            await stopped(service)
         return await shift.balance()
 
 
@@ -104,7 +104,7 @@ async def terminated_without_kafka(world: World) -> str:
             await until(lambda: shift.sandbox.ledger.in_flight >= 2, what="hanging calls")
             await asyncio.to_thread(harm)
             try:
-                await asyncio.sleep(3)
+                await asyncio.sleep(3)  # calls hang, fetches fail, nothing has given up
                 await stopped(service)
             finally:
                 await asyncio.to_thread(heal)
@@ -203,7 +203,7 @@ async def disk_full(world: World) -> str:
             service = Unheard.like(shift.service(log__level="debug"), folder)
             async with service:
                 async with shift.selling(100, 200, a_second=60):
-                    await asyncio.sleep(3)
+                    await asyncio.sleep(3)  # of load, each line of it logged
                 await shift.drained()
                 assert service.running
                 code = await service.terminate()
@@ -222,7 +222,7 @@ async def loop_blocked(world: World) -> str:
             await hold(8, service, other)
             before = await service.metric("rebalances_total")
             service.plant(block=[2, 40])
-            await asyncio.sleep(1)
+            await asyncio.sleep(1)  # `planted` looks each 0.05 s; then it is blocked
             silent = False
             try:
                 async with asyncio.timeout(3):

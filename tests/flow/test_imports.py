@@ -140,7 +140,7 @@ async def test_kills_in_every_phase_of_a_job(
         started = len(imports)
         await service.start()
         await until(lambda: len(imports) > started, what="a job")
-        await asyncio.sleep(chance.uniform(least, most))
+        await asyncio.sleep(chance.uniform(least, most))  # to die at any moment of it
         await service.kill()
 
     for turn in range(0, KILLS, 2):

@@ -229,7 +229,6 @@ async def test_the_service_waits_for_a_login_and_survives_a_removal(rig: Rig) ->
 
         rig.sandbox.oauth.uninstall()
         await rig.customer(id="C-2", email="bea@shop.dev")
-        await asyncio.sleep(0)
         await halted(1)
         assert await service.metric("token_expires_timestamp_seconds") == 0
         assert (await Command.run(environ, "status"))[0] == 3

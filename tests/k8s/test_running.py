@@ -135,7 +135,7 @@ async def load(rig: Rig) -> None:
         await rig.send(Shop(seed=number).day(customers=20, orders=30))
         await rig.customer("shelf.moved", id=f"S-{number}")
         await rig.customer(id=f"L-{number}", email=f"l{number}@shop.dev", phone="1")
-        await asyncio.sleep(3)
+        await asyncio.sleep(3)  # they are sent, and the service idles for a moment
 
 
 async def everything(rig: Rig) -> Service:

@@ -156,7 +156,7 @@ async def test_what_ended_above_the_committed_offset_is_told_to_the_next_owner(
 async def test_a_poll_ends_when_the_consumer_stops(stage: Stage) -> None:
     consumer = await stage.join()
     polling = asyncio.create_task(consumer.poll(consumer.assigned, 10, 600.0))
-    await asyncio.sleep(0.05)
+    await asyncio.sleep(0.05)  # it waits in poll, which nothing tells
     async with asyncio.timeout(10):
         await stage.stop(consumer)
         assert await polling == []

@@ -124,7 +124,7 @@ async def test_stopping_with_records_queued_for_a_dead_broker_is_bounded(
     await asyncio.to_thread(apache.kill)
     try:
         sending = asyncio.create_task(producer.send(letters(world), None, b"x", ()))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(0.1)  # it is in aiokafka's queue, which nothing tells
         async with asyncio.timeout(10):
             await producer.stop()
             with pytest.raises(Unwritable):

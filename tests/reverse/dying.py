@@ -42,7 +42,7 @@ def plant() -> None:
     async def commit_transaction(self: Any) -> None:
         at("sent")
         committing = asyncio.ensure_future(commit(self))
-        await asyncio.sleep(0.001)
+        await asyncio.sleep(0.001)  # the request is on its way then
         at("committing")
         await committing
         at("committed")

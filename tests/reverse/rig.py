@@ -11,6 +11,7 @@ from confluent_kafka import Consumer, Producer, TopicPartition
 
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.profile import Profile
+from tests.flow.rig import until
 from tests.flow.service import Service
 
 __all__ = ["Back", "Reverse", "Said"]
@@ -93,6 +94,22 @@ class Reverse:
         """A marketer's edit."""
         state = self.sandbox.state
         state.profiles.update(profile.id, attributes, None, state.clock.now())
+
+    async def next_second(self) -> None:
+        """Wait for another second by Klaviyo's clock, which is the grain of `updated`."""
+        clock = self.sandbox.state.clock
+        now = int(clock.now())
+        await until(lambda: int(clock.now()) > now)
+
+    async def pages(self, count: int) -> None:
+        """Wait until Klaviyo has given so many more pages of profiles."""
+        ledger = self.sandbox.ledger
+
+        def given() -> int:
+            return ledger.statuses.get("GET /api/profiles", {}).get(200, 0)
+
+        wanted = given() + count
+        await until(lambda: given() >= wanted, what=f"{count} pages")
 
     async def write_state(self, key: str, value: bytes) -> None:
         """Write into the state topic behind the pipeline's back."""

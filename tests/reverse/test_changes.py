@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from pipeline.sandbox.profile import Profile
-from tests.flow.rig import until
 from tests.reverse.rig import Reverse
 
 pytestmark = [pytest.mark.kafka, pytest.mark.timeout(120)]
@@ -17,7 +16,7 @@ async def test_a_profile_and_its_edit_come_back_once(back: Reverse) -> None:
     ada = back.make("ada", external_id="C-1", properties=properties)
     async with back.service() as service:
         (first,) = await back.wait(1)
-        await asyncio.sleep(1.1)  # the grain of `updated`
+        await back.next_second()
         back.edit(ada, first_name="Ada", properties={"tier": "silver", "notes": "y"})
         found = await back.wait(2)
         assert await service.terminate() == 0
@@ -59,7 +58,7 @@ async def test_unsubscribed_suppressed_merged_deleted(back: Reverse) -> None:
     people["reader"].consent.subscribe("email.marketing", state.clock.now())
     async with back.service(reverse__sweep_interval="0.5") as service:
         await back.wait(5)
-        await asyncio.sleep(1.1)
+        await back.next_second()
         now = state.clock.now()
         people["reader"].consent.unsubscribe("email.marketing", now)  # `updated` stays
         people["bounced"].consent.suppressions["HARD_BOUNCE"] = now
@@ -67,7 +66,7 @@ async def test_unsubscribed_suppressed_merged_deleted(back: Reverse) -> None:
         state.profiles.delete(people["gone"])
         state.profiles.version += 1
         found = await back.wait(10)
-        await asyncio.sleep(1.5)  # two more readings of everything
+        await back.pages(12)  # two more readings of everything among them
         found = await back.read()
         assert await service.terminate() == 0
     by = back.once(found)
@@ -105,7 +104,7 @@ async def test_late_visible_and_moved_while_pages_are_read(back: Reverse) -> Non
         async with asyncio.timeout(30):
             while late.id not in {each.who for each in await back.read()}:
                 await asyncio.sleep(0.3)
-        await asyncio.sleep(2)
+        await back.pages(12)  # two more readings of all four among them
         found = await back.read()
         found_late = await service.metric("reverse_found_late_total")
         assert await service.terminate() == 0
@@ -121,18 +120,13 @@ async def test_from_now_on_says_nothing_of_what_was_there(back: Reverse) -> None
     old = state_of(back, "old")
     async with back.service(reverse__start="now", reverse__sweep_interval="1") as service:
         # Its first cycle, the reading of all included, takes half of them.
-        await until(lambda: asked(back) > 10, what="two cycles")
+        await back.pages(11)
         assert await back.read() == []
         back.edit(old, title="Dr")
         (only,) = await back.wait(1)
         assert await service.terminate() == 0
     assert only.kind == "updated"
     assert only.value["changed"] == ["title"]
-
-
-def asked(back: Reverse) -> int:
-    """How many pages were given."""
-    return back.sandbox.ledger.statuses.get("GET /api/profiles", {}).get(200, 0)
 
 
 def state_of(back: Reverse, name: str) -> Profile:

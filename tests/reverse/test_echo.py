@@ -27,7 +27,7 @@ async def test_our_writes_stay_and_a_marketers_edit_comes_back(back: Reverse) ->
         await suppressed(service, CUSTOMERS)
         assert await back.read() == []
         # Again, with other values; and somebody edits within a second of our write.
-        await asyncio.sleep(1.1)
+        await back.next_second()
         await rig.customer(id="C-7", first_name="Grace", address={"city": "LA"})
         await rig.drained()
         (profile,) = back.sandbox.state.profiles.resolve({"external_id": "C-7"})
@@ -35,10 +35,10 @@ async def test_our_writes_stay_and_a_marketers_edit_comes_back(back: Reverse) ->
         back.edit(profile, last_name="Hopper")
         (edit,) = await back.wait(1)
         # The value we sent once, set by somebody else later, is news.
-        await asyncio.sleep(1.1)
+        await back.next_second()
         back.edit(profile, first_name="Ada")
         await back.wait(2)
-        await asyncio.sleep(1.1)
+        await back.next_second()
         back.edit(profile, first_name="Grace")
         found = await back.wait(3)
         assert await service.terminate() == 0

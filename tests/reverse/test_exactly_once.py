@@ -64,7 +64,7 @@ async def test_a_death_in_every_phase(back: Reverse, say: Callable[[str], None])
             assert code == -signal.SIGKILL, service.output
             deaths += 1
     async with back.service() as service:
-        await asyncio.sleep(1.1)
+        await back.next_second()
         for profile in editor.people:
             editor.edit(profile, "last")
         await until_last(back, editor)
@@ -82,21 +82,20 @@ async def test_a_zombie_that_wakes_in_its_transaction(
     await until(lambda: "State:\tT" in status.read_text(), what="it sleeps", within=60)
     async with back.service() as other:
         await back.wait(250, within=60)
-        await asyncio.sleep(1.1)
+        await back.next_second()
         for profile in editor.people:
             editor.edit(profile, "while it slept")
         await until_last(back, editor)
         zombie.signal(signal.SIGCONT)
-        await asyncio.sleep(1.1)
+        await back.next_second()
         for profile in editor.people:
             editor.edit(profile, "last")
         await until_last(back, editor)
-        await asyncio.sleep(3)
+        await until(lambda: "standby" in zombie.output, what="it has noticed")
         assert zombie.running
-        assert "standby" in zombie.output
         # The one that is left takes over.
         assert await other.terminate() == 0
-        await asyncio.sleep(1.1)
+        await back.next_second()
         for profile in editor.people:
             editor.edit(profile, "after all")
         await until_last(back, editor)
@@ -107,11 +106,8 @@ async def test_a_zombie_that_wakes_in_its_transaction(
 async def test_two_at_once(back: Reverse, say: Callable[[str], None]) -> None:
     editor = Editor(back, 120)
     async with back.service() as one, back.service() as other:
-        editing = asyncio.create_task(edits(editor, "x"))
-        await asyncio.sleep(12)
-        editing.cancel()
-        await asyncio.gather(editing, return_exceptions=True)
-        await asyncio.sleep(1.1)
+        await edits(editor, "x", 240)
+        await back.next_second()
         for profile in editor.people:
             editor.edit(profile, "last")
         await until_last(back, editor)
@@ -120,9 +116,9 @@ async def test_two_at_once(back: Reverse, say: Callable[[str], None]) -> None:
     say(f"two at once: {editor.ledger(await back.read())}")
 
 
-async def edits(editor: Editor, text: str) -> None:
-    for number in range(10_000):
-        await asyncio.sleep(0.05)
+async def edits(editor: Editor, text: str, count: int = 10_000) -> None:
+    for number in range(count):
+        await asyncio.sleep(0.05)  # 20 a second: some in each poll
         profile = editor.people[number * 7 % len(editor.people)]
         editor.edit(profile, f"{text} {number}")
 

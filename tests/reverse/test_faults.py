@@ -55,10 +55,10 @@ async def test_kafka_away_in_the_midst(kafka: Apache) -> None:
         async with back.service() as service:
             await back.wait(120)
             kafka.kill()
-            await asyncio.sleep(1.1)
+            await back.next_second()
             for profile in people:
                 back.edit(profile, title="while Kafka was away")
-            await asyncio.sleep(4)
+            await asyncio.sleep(4)  # polls that can publish nothing
             await asyncio.to_thread(kafka.start)
             found = await back.wait(240, within=90)
             assert await service.terminate() == 0
@@ -77,7 +77,7 @@ async def test_without_transactions_it_says_so_and_publishes_each_once() -> None
                     await back.wait(1)
                     polls = partial(contains, service, '"polling"')
                     await until(polls, what="its turn")
-                    await asyncio.sleep(2)
+                    await back.pages(10)  # which have nothing new
                     assert await service.terminate() == 0
                 assert "keeps no transactions" in service.output
             async with back.service() as service:

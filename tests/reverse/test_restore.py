@@ -30,9 +30,9 @@ async def test_a_lost_cursor_is_not_taken_for_a_first_start(
                     await asyncio.sleep(0.1)
         assert await service.terminate() == 0
     await asyncio.to_thread(kafka.lose, back.state)
-    await asyncio.sleep(1.1)  # Klaviyo's times have whole seconds
+    await back.next_second()
     since = datetime.fromtimestamp(back.sandbox.state.clock.now(), UTC)
-    await asyncio.sleep(1.1)
+    await back.next_second()
     bea = back.make("bea")
     async with back.service(reverse__start="now") as service:
         assert await asyncio.wait_for(service.wait(), 30) == 2

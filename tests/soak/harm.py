@@ -106,7 +106,7 @@ class Harm:
     async def _block(self) -> None:
         number = self.done["the loop is blocked"]
         self._steady.plant(block=[number, self._chance.uniform(1, 12)])
-        await asyncio.sleep(1)
+        await asyncio.sleep(1)  # until the plant is seen
 
     async def _freeze(self) -> None:
         self._kafka.freeze()
