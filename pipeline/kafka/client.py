@@ -1,7 +1,7 @@
 # ruff: noqa: SLF001  all that is private to aiokafka and needed by us is touched here only
 """One aiokafka consumer, and what must be known of its insides to use it safely.
 
-Read in aiokafka 0.14; `tests/unit/kafka/test_client.py` fails when they change. Why each:
+Read in aiokafka 0.14; `test_kafka_client.py` fails when they change. Why each:
 
 - `getmany` waits without limit while a rebalance runs, and cancelling or failing it
   leaves its bookkeeping wrong. Asked with a timeout of 0 outside a rebalance it never

@@ -1,6 +1,6 @@
 """What can be set, from where, and what is wrong with it.
 
-sections.py  every setting, declared once
+sections/   every setting, declared once
 model.py     all sections together: `Settings`, and `describe()` for the README
 sources.py   environment, secrets folder, TOML file
 load.py      reads and checks them: `load(config, environ)`
