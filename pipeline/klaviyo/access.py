@@ -17,7 +17,7 @@ from typing import Final, Self
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
 from pipeline.klaviyo.backoff import backoff
-from pipeline.klaviyo.oauth import ClientRefused, NotGranted, OAuth
+from pipeline.klaviyo.oauth import ClientRefused, NotGranted, OAuth, Unavailable
 from pipeline.klaviyo.tokens import Tokens, Vault
 from pipeline.observe.health import Halt, Health
 from pipeline.observe.metrics import Metrics
@@ -207,7 +207,8 @@ class Access:
             except PipelineError as error:  # Klaviyo does not answer, or the state topic
                 failures += 1
                 self._health.away(_WAIT, f"the token cannot be refreshed: {error}")
-                await asyncio.sleep(backoff(failures, self._chance()))
+                wait = error.wait if isinstance(error, Unavailable) else 0.0
+                await asyncio.sleep(max(wait, backoff(failures, self._chance())))
                 continue
             self._health.back(_WAIT)
             return

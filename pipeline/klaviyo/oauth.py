@@ -18,6 +18,7 @@ from oauthlib.oauth2 import OAuth2Error, WebApplicationClient
 
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
+from pipeline.klaviyo.headers import retry_after
 from pipeline.klaviyo.retry import explain, name_failure
 from pipeline.klaviyo.tokens import Tokens
 from pipeline.klaviyo.trust import SYSTEM, Trust
@@ -37,6 +38,7 @@ KLAVIYO: Final = "https://a.klaviyo.com"
 AUTHORIZE: Final = "https://www.klaviyo.com/oauth/authorize"
 TOTAL: Final = 30.0  # s for one call, as for the API
 ACCOUNT_LIMIT: Final = 15.0  # s
+LIMITED: Final = 75.0  # s, while all that is wrong is a 429: its window is a minute
 _ACCOUNT_AGAIN: Final = 1.1  # s; its window is 1 s
 _CONNECT: Final = 5.0  # s
 _LARGEST: Final = 1024 * 1024  # bytes of an answer
@@ -45,7 +47,7 @@ _VERIFIER: Final = 64  # characters; RFC 7636 allows 43 to 128
 # oauthlib refuses http; whether that is right here (loopback, the sandbox) is decided by
 # the settings. Only the query or the body of what it makes with this URL is used.
 _PLACE: Final = "https://localhost/"
-_OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN = 200, 400, 401, 403
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _LIMITED = 200, 400, 401, 403, 429
 
 
 class ClientRefused(PipelineError):
@@ -72,6 +74,11 @@ class WrongCallback(PipelineError):
 
 class Unavailable(PipelineError):
     """No answer, or none that says anything: try again later."""
+
+    def __init__(self, message: str, wait: float = 0.0) -> None:
+        """`wait` are the seconds before which it would be vain, as a 429 told."""
+        super().__init__(message)
+        self.wait = wait
 
 
 class App(msgspec.Struct, frozen=True):
@@ -193,18 +200,20 @@ class OAuth:
     async def account(self, tokens: Tokens) -> Tokens:
         """Ask whose tokens they are, and note it in them.
 
-        Tries for `ACCOUNT_LIMIT` s: accounts allow one call a second, and the code that
-        led here cannot be used again. Raises `Denied` without the scope accounts:read,
-        else `Unavailable`.
+        Tries for `ACCOUNT_LIMIT` s, or `LIMITED`: accounts allow one call a second and
+        15 a minute, and the code that led here cannot be used again. Raises `Denied`
+        without the scope accounts:read, else `Unavailable`.
         """
-        deadline = self._clock.monotonic() + ACCOUNT_LIMIT
+        started = self._clock.monotonic()
         while True:
             try:
                 return await self._account(tokens)
-            except Unavailable:
-                if self._clock.monotonic() >= deadline:
+            except Unavailable as error:
+                pause = max(error.wait, _ACCOUNT_AGAIN)
+                limit = LIMITED if error.wait else ACCOUNT_LIMIT
+                if self._clock.monotonic() + pause > started + limit:
                     raise
-            await asyncio.sleep(_ACCOUNT_AGAIN)
+            await asyncio.sleep(pause)
 
     async def _account(self, tokens: Tokens) -> Tokens:
         headers = {
@@ -302,7 +311,6 @@ class OAuth:
                 raw = await answer.content.read(_LARGEST)
                 while not answer.content.at_eof() and len(raw) < _LARGEST:
                     raw += await answer.content.read(_LARGEST - len(raw))
-                return answer.status, raw.decode("utf-8", "replace")
         except Exception as error:  # FAILURES tells ours to wait out from bugs
             if (reason := name_failure(error)) is None:
                 raise
@@ -310,6 +318,13 @@ class OAuth:
                 f"Klaviyo does not answer at {self._base}{path} ({explain(reason)}). "
                 "Check klaviyo.api_url and the way to it (DNS, proxy, firewall)."
             ) from None
+        if answer.status == _LIMITED:
+            told, date = answer.headers.get("Retry-After"), answer.headers.get("Date")
+            wait = retry_after(told, date, self._clock.now()) or 0.0
+            raise Unavailable(
+                f"Klaviyo's limit for {path} is used up (429); try again later.", wait
+            )
+        return answer.status, raw.decode("utf-8", "replace")
 
 
 _MISTAKES: Final = frozenset(

@@ -132,6 +132,23 @@ async def test_an_outage_of_the_token_endpoint_is_waited_out_visibly() -> None:
         assert replica.health.waits() == {}
 
 
+@virtual
+async def test_a_limit_of_the_token_endpoint_is_waited_out_as_it_says() -> None:
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        await asyncio.sleep(100)
+        world.sandbox.oauth.expire()
+        rule = Rule(
+            match=Match(path="/oauth/token", seconds=30),
+            action=Action(kind="status", status=429, retry_after=30),
+        )
+        world.sandbox.faults.add(rule)
+        assert isinstance(await replica.client.create_event(EVENT), Accepted)
+        assert rule.fired == 1
+        assert replica.reasons() == ""
+
+
 # -- removal -----------------------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from pipeline.klaviyo.oauth import (
     WrongCallback,
 )
 from pipeline.sandbox.faults import Action, Match, Rule
+from pipeline.sandbox.structure.load import operations
 from tests.oauth_user import decide
 from tests.unit.klaviyo.oauth_world import World
 from tests.virtual_time import virtual
@@ -115,3 +116,15 @@ async def test_a_logout_revokes_and_forgets_or_says_that_it_could_not() -> None:
         assert await world.connect().disconnect() is not None
         assert world.store.values == {}
         assert world.counts["revoked"] == 1
+
+
+@virtual
+async def test_a_login_waits_its_turn_to_ask_for_the_account() -> None:
+    """The code is used by then: an error would mean to log in anew."""
+    async with World() as world:
+        world.set(limits=True)
+        accounts = operations("2026-07-15")["GET /api/accounts"]
+        world.sandbox.account.windows.take(accounts, 15, world.sandbox.settings)
+        await world.login()
+        assert world.sandbox.ledger.statuses["GET /api/accounts"] == {200: 1, 429: 1}
+        assert await world.connect().connected() is not None
