@@ -222,12 +222,13 @@ class OAuth:
             "revision": self._revision,
         }
         status, body = await self._send("GET", "/api/accounts", None, headers)
-        if status in {_UNAUTHORIZED, _FORBIDDEN}:
+        if status == _FORBIDDEN:
             raise Denied(
                 f"Klaviyo does not show the account ({status}): the app was not granted "
                 "the scope accounts:read. Add it to klaviyo.scopes and to the app at "
                 "Klaviyo, then login again."
             )
+        # A 401 too may be over in a moment: the token is new.
         try:
             data = json.loads(body)["data"][0]
             contact = data["attributes"].get("contact_information") or {}

@@ -119,6 +119,19 @@ async def test_a_logout_revokes_and_forgets_or_says_that_it_could_not() -> None:
 
 
 @virtual
+async def test_a_token_that_is_not_known_at_once_is_tried_again() -> None:
+    async with World() as world:
+        rule = Rule(
+            match=Match(path="/api/accounts", times=1),
+            action=Action(kind="status", status=401),
+        )
+        world.sandbox.faults.add(rule)
+        await world.login()
+        assert rule.fired == 1
+        assert await world.connect().connected() is not None
+
+
+@virtual
 async def test_a_login_waits_its_turn_to_ask_for_the_account() -> None:
     """The code is used by then: an error would mean to log in anew."""
     async with World() as world:
