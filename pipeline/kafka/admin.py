@@ -8,10 +8,10 @@ from typing import Any, Final
 import msgspec
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
-from aiokafka.errors import IncompatibleBrokerVersion, KafkaError
+from aiokafka.errors import IncompatibleBrokerVersion
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
+from pipeline.kafka.connection import FAILURES, START_LIMIT, arguments, unreachable
 from pipeline.settings import Kafka
 
 __all__ = ["Admin", "Topic", "TopicRefused"]
@@ -94,7 +94,7 @@ class Admin:
             async with asyncio.timeout(START_LIMIT + READY_LIMIT):
                 await client.start()
                 yield client
-        except (KafkaError, OSError, TimeoutError):
+        except FAILURES:
             raise await unreachable(self._settings) from None
         finally:
             await client.close()

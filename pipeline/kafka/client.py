@@ -19,10 +19,9 @@ from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import KafkaError
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
-from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
+from pipeline.kafka.connection import FAILURES, START_LIMIT, arguments, unreachable
 from pipeline.kafka.positions import Bounds
 from pipeline.records import Partition
 from pipeline.settings import Kafka
@@ -82,7 +81,7 @@ class Client:
             async with asyncio.timeout(START_LIMIT):
                 # Nothing is subscribed yet: start() would wait for missing topics.
                 await self._consumer.start()
-        except (KafkaError, OSError):  # a TimeoutError is an OSError
+        except FAILURES:
             await self.close()
             raise await unreachable(self._settings) from None
         except BaseException:  # cancelled: nobody else knows of its tasks yet
@@ -93,7 +92,7 @@ class Client:
         """Topics that exist and that the settings name, or match outside of `exclude`.
 
         Makes none: asking for a topic by its name would, where brokers allow it. Raises
-        `KafkaError` when no broker answers.
+        one of `FAILURES` when no broker answers.
         """
         wanted = self._settings.topics
         patterns = [re.compile(name) for name in wanted if name.startswith("^")]
@@ -119,7 +118,7 @@ class Client:
     ) -> tuple[dict[Partition, Bounds], set[str]]:
         """Ask what the broker knows of these, and in which topics the group has offsets.
 
-        Waits while the broker is away; raises `KafkaError` for what waiting cannot cure.
+        Waits while the broker is away; raises `FAILURES` for what waiting cannot cure.
         """
         tps = [TopicPartition(*each) for each in partitions]
         # Never seek_to_beginning(): it races with the reset and can read nothing.
@@ -235,7 +234,7 @@ class Client:
 
         It tries again without limit what can be.
 
-        Raises `KafkaError` when the group refuses.
+        Raises one of `FAILURES` when the group refuses.
         """
         await self._consumer.commit(
             {TopicPartition(*partition): at for partition, at in offsets.items()}

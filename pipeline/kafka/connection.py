@@ -17,9 +17,13 @@ from aiokafka.helpers import create_ssl_context
 from pipeline.errors import KafkaUnreachable, SettingsError
 from pipeline.settings import Kafka
 
-__all__ = ["START_LIMIT", "arguments", "unreachable"]
+__all__ = ["FAILURES", "START_LIMIT", "arguments", "unreachable"]
 
 START_LIMIT: Final = 15.0  # s for the first answer of a broker
+# What aiokafka raises while brokers do not do their part; a TimeoutError is an OSError.
+# The assertions are its own: about a cluster that for a moment has no broker that is not
+# fenced, or a state that its transaction cannot leave.
+FAILURES: Final = (KafkaError, OSError, AssertionError)
 _LOOK_LIMIT: Final = 3.0  # s for each broker to find out why there was none
 
 _REFUSED: Final = (

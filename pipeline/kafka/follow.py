@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from pipeline.errors import KafkaUnreachable, SettingsError
 from pipeline.kafka.admin import Admin
-from pipeline.kafka.connection import START_LIMIT, arguments
+from pipeline.kafka.connection import FAILURES, START_LIMIT, arguments
 from pipeline.kafka.format import check
 from pipeline.kafka.transactions import Away
 from pipeline.settings import Kafka
@@ -56,7 +56,7 @@ class Follower:
                 consumer.subscribe([self._topic])  # without a group: all its partitions
                 while not consumer.assignment():  # noqa: ASYNC110  there is no event
                     await asyncio.sleep(_LOOK)
-        except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
+        except FAILURES as error:
             raise self._away(error) from None
 
     async def news(self) -> AsyncIterator[list[Entry]]:
@@ -82,7 +82,7 @@ class Follower:
                         found = await consumer.getmany(*left, timeout_ms=_POLL_MS)
                 for records in found.values():
                     yield [self._entry(each) for each in records if self._ours(each)]
-        except (KafkaError, OSError) as error:
+        except FAILURES as error:
             raise self._away(error) from None
 
     async def written(self, topic: str) -> bool:
@@ -97,7 +97,7 @@ class Follower:
                 ends = await consumer.end_offsets(
                     [TopicPartition(topic, number) for number in numbers]
                 )
-        except (KafkaError, KafkaUnreachable, OSError) as error:
+        except (KafkaUnreachable, *FAILURES) as error:
             raise self._away(error) from None
         return any(ends.values())
 

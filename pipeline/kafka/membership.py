@@ -11,11 +11,11 @@ from typing import Final
 
 import structlog
 from aiokafka import ConsumerRebalanceListener, TopicPartition
-from aiokafka.errors import KafkaError
 
 from pipeline.clock import Clock
 from pipeline.errors import KafkaUnreachable, PipelineError
 from pipeline.kafka.client import REBALANCE_LIMIT, Client
+from pipeline.kafka.connection import FAILURES
 from pipeline.kafka.positions import Places, decide
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
@@ -82,7 +82,7 @@ class Membership:
         await client.open()
         try:
             self._first = await client.topics(self._exclude)
-        except KafkaError as error:
+        except FAILURES as error:
             await client.close()
             raise KafkaUnreachable(
                 f"Kafka took the connection but did not list its topics: {error!r}. "
@@ -158,7 +158,7 @@ class Membership:
                 self.failure = error
                 self._signal()
                 return None
-            except KafkaError as error:  # Kafka away, the next rebalance, no rights...
+            except FAILURES as error:  # Kafka away, the next rebalance, no rights...
                 tries += 1
                 if tries == PATIENCE:
                     self._health.away("offsets", f"where to begin is unknown: {error!r}")
@@ -321,7 +321,7 @@ class Membership:
         try:
             await client.open()
             topics = await client.topics(self._exclude)
-        except (KafkaUnreachable, KafkaError) as error:
+        except (KafkaUnreachable, *FAILURES) as error:
             self._health.away("kafka", str(error) or repr(error))
             self._reopen_at = self._clock.monotonic() + self._reopen_wait
             self._reopen_wait = min(REOPEN_LIMIT, 2 * self._reopen_wait)

@@ -19,7 +19,7 @@ from aiokafka.errors import (
 )
 
 from pipeline.errors import PipelineError
-from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
+from pipeline.kafka.connection import FAILURES, START_LIMIT, arguments, unreachable
 from pipeline.settings import Kafka
 
 __all__ = ["Producer", "TooLarge", "Unwritable"]
@@ -210,7 +210,7 @@ class Producer:
         try:
             async with asyncio.timeout(within):
                 await client.aiokafka.start()
-        except (KafkaError, OSError):  # a TimeoutError is an OSError
+        except FAILURES:
             await client.close(flush=False)
             raise Unwritable("no broker can be reached") from None
         except BaseException:  # cancelled: nobody else knows of its tasks yet

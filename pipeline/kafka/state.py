@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError, TopicAuthorizationFailedError
+from aiokafka.errors import TopicAuthorizationFailedError
 
 from pipeline.errors import KafkaUnreachable, PipelineError
-from pipeline.kafka.connection import START_LIMIT, arguments, unreachable
+from pipeline.kafka.connection import FAILURES, START_LIMIT, arguments, unreachable
 from pipeline.kafka.format import STAMP, check
 from pipeline.kafka.producer import Producer, Unwritable
 from pipeline.observe.health import Health
@@ -70,7 +70,7 @@ class State:
                 raise Unreadable(
                     f"{self._topic} may not be read: grant READ and DESCRIBE"
                 ) from None
-            except (KafkaError, OSError):  # a TimeoutError is an OSError
+            except FAILURES:
                 raise await unreachable(self._settings) from None
             finally:
                 await _closed(consumer)
@@ -159,5 +159,5 @@ async def _closed(consumer: AIOKafkaConsumer) -> None:
     try:
         async with asyncio.timeout(_CLOSE_LIMIT):
             await consumer.stop()
-    except (KafkaError, OSError):
+    except FAILURES:
         pass

@@ -16,14 +16,13 @@ import msgspec
 import structlog
 from aiokafka.errors import (
     InvalidProducerEpoch,
-    KafkaError,
     MessageSizeTooLargeError,
     ProducerFenced,
 )
 
 from pipeline.errors import PipelineError
 from pipeline.kafka.admin import Admin
-from pipeline.kafka.connection import START_LIMIT
+from pipeline.kafka.connection import FAILURES, START_LIMIT
 from pipeline.kafka.producer import TooLarge
 from pipeline.kafka.producer import _Client as Client
 from pipeline.settings import Kafka
@@ -88,7 +87,7 @@ class Transactions:
         try:
             async with asyncio.timeout(START_LIMIT):
                 await client.aiokafka.start()
-        except (KafkaError, OSError) as error:  # a TimeoutError is an OSError
+        except FAILURES as error:
             await client.close(flush=False)
             raise Away(f"no transaction can be opened ({_name(error)})") from None
         except BaseException:  # cancelled: nobody else knows of its tasks yet
@@ -125,8 +124,7 @@ class Transactions:
                 "a profile's change is larger than its topic allows: raise "
                 "max.message.bytes of the topics to 2 MB"
             ) from None
-        except (KafkaError, OSError, AssertionError) as error:
-            # The assertions are aiokafka's own: a state its transaction cannot leave.
+        except FAILURES as error:
             raise Away(f"not committed ({_name(error)})") from None
 
     async def close(self) -> None:
