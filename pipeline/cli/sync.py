@@ -7,6 +7,7 @@ import typer
 
 from pipeline.cli.again import again
 from pipeline.cli.options import Options
+from pipeline.cli.progress import Shown
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
@@ -49,14 +50,30 @@ def profile(
     name: Annotated[str, typer.Argument(metavar="ID", help="Klaviyo's profile id.")],
 ) -> None:
     """Fetch one profile from Klaviyo and publish it, if it is news."""
-    import asyncio  # noqa: PLC0415
+    import uvloop  # noqa: PLC0415
 
-    from pipeline.app import App  # noqa: PLC0415
+    from pipeline.app import App, stop_on_signal  # noqa: PLC0415
+    from pipeline.replay.waiting import connecting  # noqa: PLC0415
 
-    settings = Options.of(context).settings(service=True)
-    kind = asyncio.run(App(settings).sync_profile(name))
-    said = f"published as {kind}" if kind else "no news: it was published before"
-    print(f"profile {name}: {said}")  # noqa: T201  printing is its job
+    settings = Options.of(context).settings()
+    shown = Shown()
+
+    async def fetch() -> str:
+        app, stop = App(settings), stop_on_signal()
+        kind = await connecting(app.sync_profile(name), app.health, stop, shown)
+        if stop.is_set():
+            raise PipelineError("Interrupted. Call it again.")
+        return (
+            f"published as {kind}"
+            if kind
+            else "no news: published or written by us before"
+        )
+
+    try:
+        said = uvloop.run(fetch())
+    finally:
+        shown.clear()
+    typer.echo(f"profile {name}: {said}")
 
 
 def _send(

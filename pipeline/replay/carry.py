@@ -7,7 +7,6 @@ the user asks for it, or when something halts it: nobody waits in front of a com
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
-from typing import Final
 
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -19,15 +18,14 @@ from pipeline.klaviyo.client import Client as Klaviyo
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
-from pipeline.replay.outcome import Halted, Progress, Refused, Summary
+from pipeline.replay.outcome import Halted, Progress, Summary
 from pipeline.replay.reader import Selected, Settled
 from pipeline.replay.selection import Selection
+from pipeline.replay.waiting import LOOK, raise_halt
 from pipeline.settings import Settings
 from pipeline.stages import forward, telling
 
-__all__ = ["LOOK", "Carrier", "raise_halt"]
-
-LOOK: Final = 0.1  # s between two looks at how far it is
+__all__ = ["Carrier"]
 
 
 class Carrier:
@@ -157,12 +155,3 @@ class Carrier:
             self._summary.delivered += ends["delivered"]
             self._summary.skipped += ends["skipped"]
             self._summary.dead_lettered += ends["dead_lettered"]
-
-
-def raise_halt(health: Health) -> None:
-    """Raise `Refused` or `Halted` if a human must act; says what to do."""
-    for reason, message in health.halts.items():
-        text = f"{message}. Then call again: it goes on where it stopped."
-        if reason in {"unauthorized", "forbidden", "needs_authorisation"}:
-            raise Refused(text)
-        raise Halted(text)

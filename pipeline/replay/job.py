@@ -29,12 +29,13 @@ from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
 from pipeline.replay.account import Account
-from pipeline.replay.carry import LOOK, Carrier, raise_halt
+from pipeline.replay.carry import Carrier
 from pipeline.replay.letters import Letter, Marks, OpenLetters, Originals
 from pipeline.replay.outcome import Dry, Progress, Summary
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
 from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
+from pipeline.replay.waiting import connecting
 from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.settings import Settings
 from pipeline.stages import context, require_history
@@ -238,18 +239,10 @@ class Job:
         Raises `Refused`, `Halted`, and `SettingsError` for a backfill that would mail.
         """
         if self._dry is None:
-            asking = asyncio.create_task(self._klaviyo.accounts())
-            try:
-                while not (asking.done() or self._health.halted or self._stop.is_set()):
-                    waits = "; ".join(self._health.waits().values())
-                    self._report(Progress("connecting", 0, 0, 0, waits))
-                    await asyncio.wait({asking}, timeout=LOOK)
-            finally:
-                asking.cancel()
-                await asyncio.wait({asking})
-            raise_halt(self._health)
-            if asking.done() and not asking.cancelled():
-                await same_account(self._settings, asking.result())
+            found = await connecting(
+                self._klaviyo.accounts(), self._health, self._stop, self._report
+            )
+            await same_account(self._settings, found)
         require_history(self._context, self._klaviyo.served)
 
     async def _source_partitions(self) -> list[Partition]:

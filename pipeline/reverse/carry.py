@@ -102,7 +102,7 @@ class Carry:
                     newest = min(int(compared.newest) - 1, bound)
                     self.cursor = self.cursor.advanced(updated=newest)
                 await self.publish(compared)
-                self._progress(origin)
+                self._progress(origin, page)
                 yield page, compared
                 if not self.going(stop):
                     return
@@ -135,9 +135,10 @@ class Carry:
         self._metrics.reverse_cursor.set(self.cursor.updated)
         self._metrics.reverse_last_success.set(self._clock.now())
 
-    def _progress(self, origin: Origin) -> None:
-        now = self._clock.monotonic()
-        if origin == "poll" and now - self._said_at >= PROGRESS_EVERY:
+    def _progress(self, origin: Origin, page: Page) -> None:
+        now, more = self._clock.monotonic(), page.following is not None
+        # A last page that took long is not behind: Klaviyo was waited for.
+        if origin == "poll" and more and now - self._said_at >= PROGRESS_EVERY:
             self._log.info("catching up", at=stamp(self.cursor.updated))
             self._said_at = now
         self.succeeded()

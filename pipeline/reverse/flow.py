@@ -17,6 +17,7 @@ from typing import Final
 import structlog
 
 from pipeline.clock import Clock
+from pipeline.errors import PipelineError
 from pipeline.kafka.producer import TooLarge
 from pipeline.kafka.transactions import Away, Fenced
 from pipeline.klaviyo.listing import ForeignLink, Page
@@ -37,12 +38,16 @@ from pipeline.reverse.publish import Publisher
 from pipeline.reverse.sweep import Sweep
 from pipeline.settings import Reverse
 
-__all__ = ["Flow", "Kind", "Turn"]
+__all__ = ["Flow", "Kind", "Turn", "Unknown"]
 
 AGAIN: Final = 1.0  # s until it is tried again, doubled up to AGAIN_MOST
 AGAIN_MOST: Final = 10.0  # s
 TOGETHER: Final = 5000  # records of what forward sent that are deleted at a time
 STOP_BUDGET: Final = 6.0  # s for the page in hand at a stop
+
+
+class Unknown(PipelineError):
+    """There is no profile of that id, and none is known that is gone."""
 
 
 class Flow:
@@ -135,7 +140,8 @@ class Flow:
         """Fetch one profile, publish it if it is news, and say as what.
 
         By itself, without `run`: a poller elsewhere is fenced for a moment and goes on.
-        Raises `Away`, `CursorLost`, `Fenced`, `Unlisted` and `ViewUnwritable`.
+        Raises `Away`, `CursorLost`, `Fenced`, `Unlisted`, `Unknown` and
+        `ViewUnwritable`.
         """
         try:
             await self._publisher.open(self._carry.turned)
@@ -144,9 +150,17 @@ class Flow:
             found = Compared()
             async for page in self._poller.named([who]):
                 found = await self._carry.page(page, "consent", int(now + SKEW))
+            if found.malformed:
+                raise Unlisted(f"Klaviyo's profile {who} is in no form that can be read.")
             if not found.seen:
                 view = self._publisher.view
                 found = await asyncio.to_thread(gone, view, [who], now)
+                if not found.changes:
+                    raise Unknown(
+                        f"Klaviyo has no profile {who}, and there is nothing to publish "
+                        "about it. Check the id: it is Klaviyo's own (01...); for the "
+                        "shop's use klaviyo-pipeline sync customer ID."
+                    )
             await self._carry.publish(found)
         finally:
             await self._publisher.close()

@@ -5,6 +5,7 @@ Source of the behaviour: GET /api/profiles, its filters and what was seen of it.
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from pipeline.sandbox.faults import Rule
 from tests.reverse.virtual import Virtual, inline
@@ -213,3 +214,29 @@ async def test_all_gone_at_once_is_doubted_first() -> None:
     kinds = world.kinds()
     assert kinds.pop(people[0].id) == ["created"]
     assert set(map(tuple, kinds.values())) == {("created", "deleted")}
+
+
+@virtual
+async def test_a_catch_up_is_said_and_an_outage_is_none() -> None:
+    def said() -> bool:
+        return "catching up" in [line["event"] for line in lines]
+
+    with capture_logs() as lines:
+        async with Virtual(sweep_interval=1e6) as world:
+            for number in range(600):
+                world.make(f"p{number}")
+            slow = world.sandbox.settings.changed({"latency": 8.0})
+            world.sandbox.settings, fast = slow, world.sandbox.settings
+            world.start()
+            await world.pass_(200)
+            assert said(), lines
+            world.sandbox.settings = fast
+            await world.pass_(60)
+            lines.clear()
+            action = {"kind": "status", "status": 503}
+            rule = {"match": {"seconds": 60}, "action": action}
+            world.sandbox.faults.add(msgspec.convert(rule, Rule))
+            await world.pass_(120)
+            await world.end()
+    assert "waiting" in [line["event"] for line in lines]
+    assert not said()

@@ -1,0 +1,46 @@
+"""Waits for Klaviyo as a command does: visibly, until it is halted or interrupted.
+
+The service stays and resumes by itself; whoever called a command must mend it and call
+again, and an exit code says what (contract 2).
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any, Final, TypeVar
+
+from pipeline.observe.health import Health
+from pipeline.replay.outcome import Halted, Progress, Refused
+
+__all__ = ["LOOK", "connecting", "raise_halt"]
+
+LOOK: Final = 0.1  # s between two looks at how far it is
+T = TypeVar("T")
+
+
+async def connecting(
+    asked: Coroutine[Any, Any, T],
+    health: Health,
+    stop: asyncio.Event,
+    report: Callable[[Progress], None],
+) -> T | None:
+    """Give the answer; None when `stop` was set before. Raises as `raise_halt`."""
+    asking = asyncio.create_task(asked)
+    try:
+        while not (asking.done() or health.halted or stop.is_set()):
+            waits = "; ".join(health.waits().values())
+            report(Progress("connecting", 0, 0, 0, waits))
+            await asyncio.wait({asking}, timeout=LOOK)
+    finally:
+        asking.cancel()
+        await asyncio.wait({asking})
+    raise_halt(health)
+    return None if asking.cancelled() else asking.result()
+
+
+def raise_halt(health: Health) -> None:
+    """Raise `Refused` or `Halted` if something must be mended first."""
+    for reason, message in health.halts.items():
+        text = f"{message}. Then call again: it goes on where it stopped."
+        if reason in {"unauthorized", "forbidden", "needs_authorisation"}:
+            raise Refused(text)
+        raise Halted(text)
