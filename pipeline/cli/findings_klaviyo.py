@@ -53,7 +53,7 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
             if found.standing == "ok":
                 rows += await _belongs(found, settings)
                 readable = await client.look.readable()
-                rows.append(_scopes(readable))
+                rows.append(_scopes(readable, oauth=settings.uses_oauth))
                 if settings.consent.writes:
                     rows.append(await _consent(client, readable))
         if settings.uses_oauth:  # after the look, which may have refreshed the token
@@ -94,7 +94,7 @@ def _readable_by_all(url: str) -> list[Finding]:
     ]
 
 
-def _scopes(readable: "dict[str, bool | None]") -> Finding:
+def _scopes(readable: "dict[str, bool | None]", *, oauth: bool) -> Finding:
     """Say what the credential may read; a write scope shows when something is sent."""
     missing = [scope for scope, may in readable.items() if may is False]
     text = "reads " + (", ".join(s for s, may in readable.items() if may) or "accounts")
@@ -106,7 +106,9 @@ def _scopes(readable: "dict[str, bool | None]") -> Finding:
         "note",
         "scopes",
         f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
-        "Make a key with these too if you use that; a key's scopes are fixed.",
+        "If you use that, add them to the app at Klaviyo, then: klaviyo-pipeline login."
+        if oauth
+        else "If you use that, make a key with these too; a key's scopes are fixed.",
     )
 
 

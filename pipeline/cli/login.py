@@ -109,12 +109,16 @@ async def _callback(
     from pipeline.klaviyo.callback import Callback, is_local  # noqa: PLC0415
 
     redirect = settings.klaviyo.redirect_url
+    invitation = (
+        f"Open this in a browser and allow the access:\n\n{asked.url}\n\n"
+        f"It ends at an address that starts with {redirect}; if it ends with an error "
+        "instead, compare klaviyo.client_id and klaviyo.redirect_url with the app there."
+    )
     if paste or not is_local(redirect):
-        typer.echo(f"Open this in a browser and allow the access:\n\n{asked.url}\n")
-        typer.echo(f"It ends at an address that starts with {redirect}")
+        typer.echo(invitation)
         return _pasted()  # nothing else runs meanwhile
     async with Callback(connect.redirect_url, asked) as callback:
-        typer.echo(f"Open this in a browser and allow the access:\n\n{asked.url}\n")
+        typer.echo(invitation)
         if browser:
             # A browser may stay in front until its user closes it.
             threading.Thread(target=_open, args=(asked.url,), daemon=True).start()

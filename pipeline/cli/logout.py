@@ -3,6 +3,7 @@
 import typer
 
 from pipeline.cli.options import Options
+from pipeline.errors import SettingsError
 
 __all__ = ["logout"]
 
@@ -12,6 +13,11 @@ def logout(context: typer.Context) -> None:
     import asyncio  # noqa: PLC0415
 
     settings = Options.of(context).settings()
+    if settings.klaviyo.api_key.get_secret_value():
+        raise SettingsError(
+            "klaviyo.api_key is set, and a private key knows no logout: delete the key "
+            "at Klaviyo (Settings, API keys) and take it out of the settings."
+        )
 
     async def disconnect() -> str:
         from pipeline.access import account  # noqa: PLC0415

@@ -6,6 +6,7 @@ import typer
 
 from pipeline.cli.again import again
 from pipeline.cli.options import Options
+from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
     from pipeline.replay.job import Job
@@ -93,6 +94,11 @@ def _send(
     from pipeline.replay.spans import Asked, place  # noqa: PLC0415
 
     settings = Options.of(context).settings()
+    if topic == settings.topics.dead_letters:
+        raise SettingsError(
+            f"{topic} holds dead letters, each with what became of it: use "
+            "klaviyo-pipeline dead-letters replay."
+        )
     asked = Asked(topic, partition, place(since, "--from"), place(until, "--to"))
     selection = Everything() if key is None else OfKey(key)
     name = repr((asked, key, backfill))

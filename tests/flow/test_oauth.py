@@ -82,6 +82,7 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "profiles:write" in out
         assert "accepted" in out
         assert "lists:read: asked for and not granted" in out
+        assert "make a key" not in out
         found = secrets(sandbox)
         assert len(found) == 2
 
@@ -184,6 +185,14 @@ async def test_what_can_be_wrong_has_its_exit_code_and_says_what_to_do(
         code, out = await Command.run(no_key, "login")
         assert code == 2
         assert "Fernet.generate_key" in out
+        keyed = {
+            name: text
+            for name, text in environ.items()
+            if "CLIENT" not in name and "SECRETS" not in name
+        } | {"PIPELINE_KLAVIYO__API_KEY": "pk_x"}
+        code, out = await Command.run(keyed, "logout")
+        assert code == 2
+        assert "delete the key at Klaviyo" in out
         two = environ | {"PIPELINE_KLAVIYO__API_KEY": "pk_x"}
         code, out = await Command.run(two, "check")
         assert code == 2

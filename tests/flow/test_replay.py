@@ -142,6 +142,7 @@ async def test_bad_input_says_what_to_do(rig: Rig) -> None:
         ((*topic, "--from", "soon"), "neither an offset"),
         ((*topic, "--from", "2026-02-01", "--to", "2026-01-01"), "exchange them"),
         ((*topic, "--diff"), "--dry-run"),
+        (("--topic", rig.dead_letters), "dead-letters replay"),
     ):
         ended = await call(rig, "replay", *arguments)
         assert ended.code == 2, (arguments, ended)
@@ -211,9 +212,33 @@ async def test_sync_sends_one_customer_or_order(rig: Rig) -> None:
     assert (await call(rig, "sync", "customer", "C-2")).out.startswith("2 records")
     assert {event["unique_id"] for event in rig.events()} == {"O-1"}
     assert (await call(rig, "sync", "order", "O-10")).out.startswith("1 records")
-    unknown = await call(rig, "sync", "customer", "C-3")
-    assert unknown.code == 1
-    assert "No record of the customer C-3" in unknown.err
+    for what in ("customer", "order"):
+        unknown = await call(rig, "sync", what, "C-3")
+        assert unknown.code == 1
+        assert f"No record of the {what} C-3" in unknown.err
+
+
+@pytest.mark.timeout(60)
+async def test_sync_takes_ids_of_any_letters(rig: Rig) -> None:
+    odd = ("C/3 \u00fc", "-x", 'a"b,[c', "*")
+    await rig.send(named(1, who) for who in odd)
+    for who in odd:
+        ended = await call(rig, "sync", "customer", "--", who)
+        assert ended.out.startswith("1 records: 1 delivered"), (who, ended)
+
+
+@pytest.mark.timeout(60)
+async def test_sync_of_a_profile_that_is_not_there_or_may_not_be_seen(rig: Rig) -> None:
+    own = {"topics__profiles": f"profiles-{rig.number}"}
+    for who in ("01ABC", "a/b?c=d&e", 'x"),any(id,["y'):
+        unknown = await call(rig, "sync", "profile", who, **own)
+        assert unknown.code == 1
+        assert f"Klaviyo has no profile {who}, " in unknown.err
+        assert "sync customer" in unknown.err
+    rig.set(revoked_keys=["*"])
+    refused = await call(rig, "sync", "profile", "01ABC", **own)
+    assert refused.code == 3
+    assert "klaviyo.api_key" in refused.err
 
 
 @pytest.mark.kafka

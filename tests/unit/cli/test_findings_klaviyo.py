@@ -85,6 +85,7 @@ async def test_a_scope_that_cannot_be_read_is_named_with_what_needs_it() -> None
         scopes = (await look_at_klaviyo(settings(sandbox.url)))[-1]
     assert scopes.grade == "note"
     assert "lacks lists:read (subscriptions and lists)" in scopes.found
+    assert "make a key" in scopes.do
 
 
 @pytest.mark.parametrize(
