@@ -75,7 +75,7 @@ async def test_the_readme_leads_to_a_first_message(tmp_path: Path) -> None:
             assert line, "the sandbox has ended"
             exports += [line] if line.startswith("export ") else []
         shell.stdin.write(f"{''.join(exports)}{connect}".encode())
-        while '"event": "running"' not in said:
+        while '"event": "assigned"' not in said:
             line = (await shell.stdout.readline()).decode()
             assert line, said
             said += line

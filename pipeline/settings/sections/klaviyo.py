@@ -79,6 +79,8 @@ class Klaviyo(Section):
         parts = urlsplit(value or DEFAULT_REDIRECT)
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.fragment:
             raise ValueError("must be a URL as it is registered in the OAuth app")
+        if "@" in parts.netloc:  # it is shown, unlike a secret
+            raise ValueError("must have no login in it")
         if parts.path in {"", "/", "/connect", "/livez", "/readyz", "/metrics"}:
             raise ValueError(
                 "must have a path of its own, such as that of " + DEFAULT_REDIRECT

@@ -132,6 +132,8 @@ def test_all_findings_are_named_at_once_each_with_its_place(
         ("KAFKA__SSL_KEYFILE", "key.pem", "ssl_keyfile needs ssl_certfile"),
         ("SCHEMA_REGISTRY__URL", "registry:8081", "must be a URL"),
         ("SCHEMA_REGISTRY__URL", "https://u:p@registry", "must have no login in it"),
+        ("KLAVIYO__REDIRECT_URL", "http://u:p@localhost/a", "must have no login in it"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "u:p@kafka:9092", "must have no login in it"),
         ("TOPICS__DEAD_LETTERS", "..", "must be a Kafka topic name"),
         ("TOPICS__DEAD_LETTERS", "shop.orders", "would be read again"),
         ("SUBSCRIPTION__NAME", "!!!", "at least one letter a-z or digit"),
