@@ -15,7 +15,7 @@ from contextlib import suppress
 from typing import Final, Self
 
 from pipeline.clock import Clock
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, SettingsError
 from pipeline.klaviyo.backoff import backoff
 from pipeline.klaviyo.oauth import ClientRefused, NotGranted, OAuth, Unavailable
 from pipeline.klaviyo.tokens import Tokens, Vault
@@ -203,6 +203,9 @@ class Access:
                 self._hopeless = True
             except ClientRefused as error:
                 self._lacking(str(error))
+                self._due = self._clock.now() + LOOK
+            except SettingsError as error:  # sealed anew with a key that is not ours
+                self._lacking(f"{error} Then restart.")
                 self._due = self._clock.now() + LOOK
             except PipelineError as error:  # Klaviyo does not answer, or the state topic
                 failures += 1

@@ -104,7 +104,9 @@ def judge(wire: Wire, revision: Revision) -> Signed:
             if call.proof is not None and not _proved(call.proof, answer.body):
                 return Attempt("unexpected", "unexpected", answer)
             return Attempt("accepted", "", answer)
-        document = faults(answer.body)
+        # What stands in the way may quote the request; a fault's words are shown.
+        secret = authorization.rpartition(" ")[2].encode()
+        document = faults(answer.body.replace(secret, b"***"))
         kind = classify(call.operation, answer.status, call.accepted, document)
         return Attempt(kind, kind, answer, document)
 

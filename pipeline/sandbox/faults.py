@@ -13,7 +13,8 @@ match
 action.kind
     status         answer `status` with `headers` and `body` (JSON, or text as it is);
                    `retry_after` is sent as it is, also garbage or an HTTP date.
-                   `processed` true: the request is served first, then answered so
+                   `processed` true: the request is served first, then answered so;
+                   `$credential` in the body becomes the one the request came with
     reset_before   close the connection before processing
     reset_after    process, then close the connection without an answer
     hang_before    wait `seconds` before processing, then close the connection

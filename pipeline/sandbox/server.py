@@ -250,7 +250,7 @@ class Sandbox:
         """Carry out what happens before processing; a response ends the request."""
         match action.kind:
             case "status" if not action.processed:
-                return _scripted(action)
+                return _scripted(action, request)
             case "reset_before":
                 return _reset(request)
             case "hang_before":
@@ -280,7 +280,7 @@ class Sandbox:
                 await self._sleep(action.seconds)
                 return _reset(request)
             case "status":
-                response = _scripted(action)
+                response = _scripted(action, request)
             case "garbage":
                 headers = {"Content-Type": "text/html", **action.headers}
                 status = action.status or 200
@@ -323,12 +323,14 @@ def _response(answer: Answer, served: str) -> web.Response:
     return web.Response(status=answer.status, body=answer.body, headers=headers)
 
 
-def _scripted(action: Action) -> web.Response:
+def _scripted(action: Action, request: web.Request) -> web.Response:
     headers = {"Content-Type": "application/vnd.api+json", **action.headers}
     if action.retry_after is not None:
         headers["Retry-After"] = str(action.retry_after)
     body = action.body
     raw = body.encode() if isinstance(body, str) else b"" if body is None else dump(body)
+    credential = request.headers.get("Authorization", "").rpartition(" ")[2]
+    raw = raw.replace(b"$credential", credential.encode())
     return web.Response(status=action.status or 500, body=raw, headers=headers)
 
 

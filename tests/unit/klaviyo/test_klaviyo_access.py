@@ -9,7 +9,7 @@ from pipeline.kafka.producer import Unwritable
 from pipeline.klaviyo.session import Accepted
 from pipeline.klaviyo.tokens import Vault
 from pipeline.sandbox.faults import Action, Match, Rule
-from tests.oauth_user import KEY, decide
+from tests.oauth_user import KEY, OTHER_KEY, decide
 from tests.unit.klaviyo.oauth_world import EVENT, HOUR, World
 from tests.virtual_time import LoopClock, virtual
 
@@ -146,6 +146,29 @@ async def test_a_limit_of_the_token_endpoint_is_waited_out_as_it_says() -> None:
         world.sandbox.faults.add(rule)
         assert isinstance(await replica.client.create_event(EVENT), Accepted)
         assert rule.fired == 1
+        assert replica.reasons() == ""
+
+
+@virtual
+async def test_tokens_sealed_with_another_key_meanwhile_halt_until_they_open() -> None:
+    """A login with a new secrets.key alone, while the service has the former one."""
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        before = dict(world.store.values)
+        other = Vault(world.store, OTHER_KEY, LoopClock(), lambda: 0.5)
+        tokens = replica.access.tokens
+        assert tokens is not None
+        await other.write(tokens)
+        await asyncio.sleep(HOUR / 2)
+        assert isinstance(await replica.client.create_event(EVENT), Accepted)
+        await asyncio.sleep(HOUR / 2)
+        assert replica.reasons().startswith("needs_authorisation")
+        assert "secrets.key" in replica.reasons()
+        assert "restart" in replica.reasons()
+        call = asyncio.create_task(replica.client.create_event(EVENT))
+        world.store.values |= before
+        assert isinstance(await call, Accepted)
         assert replica.reasons() == ""
 
 

@@ -57,6 +57,19 @@ async def test_the_account_behind_the_credential() -> None:
         assert "Content-Type" not in rig.seen[0].headers
 
 
+@virtual
+async def test_an_answer_that_quotes_the_credential_tells_it_nobody() -> None:
+    quoted = "Klaviyo-API-Key pk_right"
+    words = dict.fromkeys(("code", "title", "detail"), quoted)
+    refusal = document({**words, "source": {"pointer": f"/{quoted}"}})
+    async with Rig(refusal) as rig:
+        answer = await rig.client.create_event(EVENT)
+    assert isinstance(answer, Refused)
+    (fault,) = answer.faults
+    assert "pk_right" not in str([fault.code, fault.title, fault.detail, fault.pointer])
+    assert fault.title == "Klaviyo-API-Key ***"
+
+
 @pytest.mark.parametrize("status", [400, 404, 409, 422])
 @virtual
 async def test_a_refusal_comes_back_with_its_faults(status: int) -> None:

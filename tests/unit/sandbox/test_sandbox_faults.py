@@ -28,6 +28,14 @@ async def test_a_scripted_status_is_answered_unprocessed(
     assert (await ask("POST", IMPORT, BODY))[0] == 201
 
 
+async def test_a_scripted_page_may_quote_the_credential(
+    ask: Ask, sandbox: Sandbox
+) -> None:
+    script(sandbox, kind="status", status=400, body={"x": "who is $credential?"})
+    _, answer, _ = await ask("POST", IMPORT, BODY)
+    assert answer["x"].startswith("who is pk_")
+
+
 async def test_a_scripted_status_may_hide_success(ask: Ask, sandbox: Sandbox) -> None:
     script(sandbox, kind="status", status=502, processed=True)
     assert (await ask("POST", IMPORT, BODY))[0] == 502
