@@ -71,5 +71,17 @@ async def test_a_key_that_is_rotated_while_it_runs_must_be_of_the_same_account(
         key.write_text("pk_of_the_same")
         await profiles(2)
         assert rig.sandbox.ledger.statuses["GET /api/accounts"][429] == 1
+        key.write_text("")  # the former one stays in force
+        await asyncio.sleep(1.1)
+        await sent(3)
+        await profiles(3)
+        rig.set(key="pk_whole")
+        key.write_text("pk_who")  # half of it is written
+        await sent(4)
+        async with asyncio.timeout(30):
+            while not await service.metric("halted", {"reason": "unauthorized"}):
+                await asyncio.sleep(0.1)
+        key.write_text("pk_whole")
+        await profiles(4)
         assert await service.terminate() == 0
     assert "pk_" not in service.output

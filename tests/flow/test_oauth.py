@@ -255,6 +255,48 @@ async def test_the_service_waits_for_a_login_and_survives_a_removal(rig: Rig) ->
         assert secret.encode() not in stored
 
 
+async def test_logins_at_once_and_a_logout_beside_a_service_that_refreshes(
+    rig: Rig,
+) -> None:
+    rig.set(oauth_token_seconds=10)
+    environ = oauth_environ(
+        rig.bootstrap, rig.sandbox.url, subscription__name=f"test {rig.number}"
+    )
+
+    async def pasted() -> tuple[int, str]:
+        async with Command(environ, "login", "--paste") as command:
+            command.type(await decide(await command.url()))
+            return await command.ended(), command.output
+
+    assert (await pasted())[0] == 0
+    number = 0
+
+    async def delivered() -> None:
+        nonlocal number
+        number += 1
+        await rig.customer(id=f"C-{number}", email=f"c{number}@shop.dev")
+        await until(lambda: len(rig.sandbox.state.profiles.by_id) == number)
+
+    async with rig.service(**OAUTH) as service:
+        counts = rig.sandbox.oauth.counts
+        logins = [asyncio.create_task(pasted()) for _ in range(3)]
+        while counts["refreshed"] < 3 or not all(login.done() for login in logins):
+            await delivered()
+        assert [login.result()[0] for login in logins] == [0, 0, 0]
+        assert counts["refused"] == 0
+        assert (await service.get("/readyz"))[0] == 200
+        leaving = asyncio.create_task(Command.run(environ, "logout"))
+        while not leaving.done():
+            await rig.customer(id=f"L-{number}", email=f"l{number}@shop.dev")
+            number += 1
+        assert leaving.result()[0] == 0
+        assert (await pasted())[0] == 0
+        await rig.drained()
+        assert not await rig.read_dead_letters(0)
+        assert await service.terminate() == 0
+    assert len(rig.sandbox.state.profiles.by_id) == number
+
+
 @pytest.mark.kafka
 async def test_three_services_refresh_once_per_expiry(kafka: Apache) -> None:
     """The token endpoint is slow, so that all three want to while one does."""
