@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -75,6 +75,34 @@ def test_help_lists_the_commands_and_nothing_else() -> None:
         "dead-letters",
     ]
     assert "\x1b" not in result.stdout
+
+
+def commands(
+    group: typer.core.TyperGroup, *before: str
+) -> Iterator[tuple[tuple[str, ...], typer.core.TyperCommand]]:
+    """All commands with the words that call them."""
+    for name, command in group.commands.items():
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands(command, *before, name)
+        elif isinstance(command, typer.core.TyperCommand):
+            yield (*before, name), command
+
+
+def test_each_command_has_help_for_itself_and_all_it_takes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    group = typer.main.get_command(cli.application())
+    assert isinstance(group, typer.core.TyperGroup)
+    found = dict(commands(group))
+    assert len(found) == len(cli.COMMANDS) + 3 + 4
+    for words, command in found.items():
+        assert cli.main([*words, "--help"]) == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert " ".join((command.help or "-").split()) in shown, words
+        for parameter in command.params:
+            text = getattr(parameter, "help", None)
+            assert text, (words, parameter.name)
+            assert " ".join(text.split()) in shown, (words, parameter.name)
 
 
 def test_help_imports_nothing_heavy() -> None:
