@@ -21,11 +21,14 @@ _PRIVATE: Final = re.compile(
     re.IGNORECASE,
 )
 
+_OAUTH: Final = "access_token|refresh_token|client_secret|code_verifier"
 _PATTERNS: Final = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
         (r"(?i)\b(Klaviyo-API-Key|Bearer|Basic)(\s+|%20)[\w.~+/=%-]+", rf"\1 {HIDDEN}"),
         (r"(?<![A-Za-z0-9])pk_[\w-]+", "pk_" + HIDDEN),
+        # OAuth, in a form or in JSON.
+        (rf"((?:{_OAUTH})[\\\"']*\s*[:=][\s\\\"']*)[\w.~+/=%-]+", rf"\1{HIDDEN}"),
         # An address: letters, an @ (also as it stands in a URL), a domain with a dot.
         (
             r"[\w.!#$&'*+?^`{|}~-]{1,64}(?:@|%40)[\w-]{1,63}(?:\.[\w-]{1,63})+",

@@ -38,6 +38,11 @@ def test_it_is_hidden_wherever_it_stands(private: str) -> None:
         "Authorization: Bearer eyJhbGciOi.TOKEN-TOKEN.sig",
         "Authorization: Klaviyo-API-Key TOKEN-TOKEN",
         "bearer  TOKEN-TOKEN",
+        "grant_type=refresh_token&refresh_token=TOKEN-TOKEN&x=1",
+        '{"access_token": "TOKEN.TOKEN", "refresh_token":"TOKEN/TOKEN="}',
+        r'b"{\"access_token\": \"TOKEN\"}"',
+        "{'client_secret': 'TOKEN'}",
+        "code_verifier=TOKEN~TOKEN",
     ],
 )
 def test_a_token_behind_its_scheme_is_hidden(text: str) -> None:
@@ -71,6 +76,7 @@ def test_secrets_in_force_are_hidden_also_after_they_changed() -> None:
         "shop.orders-3 at offset 12345678901",
         "10.0.0.1:9092",
         "took 30.125 s",
+        "klaviyo.client_secret, from pipeline.toml: must be one word",
         "klaviyo-klaviyo-integration",
         "Klaviyo answered 503; next attempt in 12.5 s",
         "01HZX5K8Q2V3W4Y5Z6A7B8C9D0",
