@@ -13,6 +13,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support import expected_conditions as when
 from selenium.webdriver.support.ui import WebDriverWait
 
+from tests.flow.commands import Command, oauth_environ
 from tests.flow.rig import Rig, until
 from tests.flow.service import free_port
 from tests.oauth_user import KEY
@@ -64,6 +65,14 @@ class Page:
         self.press("approve")
         self.sees("state", "Connected to Sandbox (SaNdBx)")
 
+    def allow(self, url: str) -> str:
+        """Allow the access; the text of the page where that ends."""
+        self._browser.get(url)
+        self.press("approve")
+        told = when.text_to_be_present_in_element((By.TAG_NAME, "p"), "The terminal")
+        self._wait.until(told)
+        return str(self._browser.find_element(By.TAG_NAME, "p").text)
+
     def disconnect(self) -> None:
         self.press("disconnect")
         self.sees("said", "Disconnected")
@@ -108,3 +117,12 @@ async def test_connect_send_disconnect_connect_again(rig: Rig, chromium: Chrome)
         assert await service.terminate() == 0
     assert tokens
     assert not any(token in service.output + seen for token in tokens)
+
+
+async def test_login_by_command(rig: Rig, chromium: Chrome) -> None:
+    environ = oauth_environ(rig.bootstrap, rig.sandbox.url)
+    async with Command(environ, "login", "--no-browser") as command:
+        told = await asyncio.to_thread(Page(chromium).allow, await command.url())
+        assert await command.ended() == 0, command.output
+    assert told == "Klaviyo has answered. The terminal says how it went."
+    assert "account: Sandbox (SaNdBx)" in command.output
