@@ -24,7 +24,6 @@ NEEDED: Final = {
 # What consent.writes needs beside profiles:write.
 CONSENT: Final = ("lists:read", "lists:write", "profiles:read", "subscriptions:write")
 PROBE: Final = 15.0  # s for the looks at its scopes
-NEEDED_TO_RUN: Final = frozenset({"profiles:write", "events:write"})
 _LEFT: Final = {
     0: "served",
     12: "served for less than a year more,",
@@ -147,23 +146,29 @@ async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
 
 
 async def _granted(settings: "Settings") -> list[Finding]:
-    """Look for scopes that the user was asked for and did not grant."""
+    """Look for scopes that the user was asked for, or a run needs, and did not grant."""
     from pipeline.access import account  # noqa: PLC0415
 
     async with account(settings) as connect:
         tokens = await connect.connected()
-        missing = connect.missing(tokens) if tokens else []
+    if tokens is None:
+        return []
+    needed = {"profiles:write"}
+    if settings.klaviyo.generate_events:
+        needed.add("events:write")
+    needed -= set(tokens.scopes)
+    missing = sorted(needed.union(connect.missing(tokens)))
     if not missing:
         return []
-    halts = not NEEDED_TO_RUN.isdisjoint(missing)
     return [
         Finding(
-            "FAULT" if halts else "note",
+            "FAULT" if needed else "note",
             "missing scopes",
-            ", ".join(missing) + ": asked for and not granted",
-            "Add them to the app at Klaviyo, then: klaviyo-pipeline login; or take them "
-            "out of klaviyo.scopes.",
-            REFUSED if halts else 0,
+            ", ".join(missing) + ": not granted",
+            "Add them to the app at Klaviyo and to klaviyo.scopes, then: "
+            "klaviyo-pipeline login"
+            + ("." if needed else "; or take them out of klaviyo.scopes."),
+            REFUSED if needed else 0,
         )
     ]
 

@@ -81,7 +81,7 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "Sandbox (SaNdBx)" in out
         assert "profiles:write" in out
         assert "accepted" in out
-        assert "lists:read: asked for and not granted" in out
+        assert "lists:read: not granted" in out
         assert "make a key" not in out
         found = secrets(sandbox)
         assert len(found) == 2
@@ -197,6 +197,20 @@ async def test_what_can_be_wrong_has_its_exit_code_and_says_what_to_do(
         code, out = await Command.run(two, "check")
         assert code == 2
         assert "both set" in out
+
+
+async def test_a_scope_that_a_run_needs_is_missed_though_nobody_asked_for_it(
+    broker: Broker,
+) -> None:
+    async with Sandbox() as sandbox:
+        environ = oauth_environ(broker.address, sandbox.url)
+        few = {"PIPELINE_KLAVIYO__SCOPES": "accounts:read,profiles:write"}
+        assert (await Command.login(environ | few))[0] == 0
+        code, out = await Command.run(environ | few, "status")
+        assert code == 3
+        assert "events:write: not granted" in out
+        profiles_only = few | {"PIPELINE_KLAVIYO__GENERATE_EVENTS": "false"}
+        assert (await Command.run(environ | profiles_only, "status"))[0] == 0
 
 
 async def test_without_kafka_it_is_exit_4(tmp_path: Path) -> None:
