@@ -55,7 +55,7 @@ def again(
     finally:
         shown.clear()
     if dry:
-        print(f"dry run, nothing was sent: {told(summary)}", file=sys.stderr)  # noqa: T201
+        print(f"dry run, nothing was sent; it would be {told(summary)}", file=sys.stderr)  # noqa: T201
     else:
         typer.echo(told(summary))
     if summary.interrupted:

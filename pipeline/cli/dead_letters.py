@@ -175,7 +175,11 @@ def discard(
         async with opened(settings) as desk:
             return await desk.discard(reason, name, why.strip())
 
-    typer.echo(f"{asyncio.run(put_away())} discarded")
+    count = asyncio.run(put_away())
+    if count == 0 and name is not None and (fate := _fate_of(context, name)) != "open":
+        typer.echo(f"{name} is {fate} already.")
+        return
+    typer.echo(f"{count} discarded")
 
 
 def _fate_of(context: typer.Context, name: str) -> str:

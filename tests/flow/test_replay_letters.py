@@ -145,8 +145,12 @@ async def test_a_discard_needs_a_reason_and_is_recorded(rig: Rig) -> None:
         0,
         f"{name[0]} is discarded already; nothing was sent.\n",
     )
-    for command in ("show", "replay"):
-        missing = await call(rig, "dead-letters", command, "0:999")
+    put_away = await call(rig, "dead-letters", "discard", name[0], "--why", "again")
+    assert (put_away.code, put_away.out) == (0, f"{name[0]} is discarded already.\n")
+    assert "test data" in (await call(rig, "dead-letters", "show", name[0])).out
+    for command in ("show", "replay", "discard"):
+        why = ("--why", "x") if command == "discard" else ()
+        missing = await call(rig, "dead-letters", command, "0:999", *why)
         assert missing.code == 1
         assert "no dead letter 0:999" in missing.err
     unknown = await call(rig, "dead-letters", "list", "--reason", "nonsense")
