@@ -134,7 +134,8 @@ class Producer:
                     timestamp_ms = None
         except TimeoutError:
             raise Unwritable(
-                f"{topic} cannot be written: no answer in {SEND_LIMIT:.0f} s"
+                f"{topic} cannot be written: no answer in {SEND_LIMIT:.0f} s. Check the "
+                "health of the cluster"
             ) from None
 
     async def _try(
@@ -167,7 +168,8 @@ class Producer:
                 written: asyncio.Future[Any] = await client.aiokafka.send(topic, **record)
         except (TimeoutError, UnknownTopicOrPartitionError):
             raise Unwritable(
-                f"{topic} cannot be written: it does not exist, or no broker answers"
+                f"{topic} cannot be written: it does not exist, or no broker answers. "
+                "Create it (klaviyo-pipeline topics --create), or check the brokers"
             ) from None
         try:
             await asyncio.wait(
@@ -182,7 +184,8 @@ class Producer:
             else:
                 self._drop(client)
                 raise Unwritable(
-                    f"{topic} cannot be written: not acknowledged in {WRITE_LIMIT:.0f} s"
+                    f"{topic} cannot be written: not acknowledged in {WRITE_LIMIT:.0f} "
+                    "s. Check that enough replicas are in sync"
                 )
         finally:
             written.cancel()

@@ -150,6 +150,25 @@ async def test_bad_input_says_what_to_do(rig: Rig) -> None:
         assert "Traceback" not in ended.err
 
 
+@pytest.mark.kafka
+@pytest.mark.timeout(60)
+async def test_topics_that_are_missing_are_named_with_what_to_do(rig: Rig) -> None:
+    await rig.send([named(1)])
+    own = {"topics__create": "false", "topics__state": f"none-{rig.number}"}
+    replay = ("replay", "--topic", rig.customers)
+    stateless = await call(rig, *replay, **own)
+    assert stateless.code == 1
+    assert f"{own['topics__state']} cannot be written" in stateless.err
+    assert "klaviyo-pipeline topics --create" in stateless.err
+    assert not rig.sandbox.state.profiles.by_id
+    own = {"topics__create": "false", "topics__dead_letters": f"none-{rig.number}"}
+    assert (await call(rig, "topics", "--create", klaviyo__api_key="")).code == 0
+    for command in (replay, ("dead-letters", "list"), ("dead-letters", "replay")):
+        letterless = await call(rig, *command, **own)
+        assert letterless.code == 2, (command, letterless)
+        assert f"topic none-{rig.number} does not exist" in letterless.err
+
+
 @pytest.mark.timeout(60)
 async def test_a_backfill_marks_events_and_is_refused_where_they_cannot_be(
     rig: Rig,
