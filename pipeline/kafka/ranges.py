@@ -14,14 +14,14 @@ from aiokafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from pipeline.errors import KafkaUnreachable, PipelineError
+from pipeline.errors import KafkaUnreachable, PipelineError, SettingsError
 from pipeline.kafka.client import Client
 from pipeline.kafka.consumer import read
 from pipeline.kafka.positions import Bounds
 from pipeline.observe.health import Health
 from pipeline.records import Partition, Record
 
-__all__ = ["Ranges", "Span", "Unreadable", "look", "moments"]
+__all__ = ["Ranges", "Span", "Timeless", "Unreadable", "look", "moments"]
 
 SILENCE: Final = 5.0  # s without a record after which we ask whether Kafka is there
 LOOK: Final = 3.0  # s for the answer
@@ -31,6 +31,10 @@ T = TypeVar("T")
 
 class Unreadable(PipelineError):
     """A range cannot be read to its end; waiting does not help."""
+
+
+class Timeless(SettingsError):
+    """The broker does not find offsets by time; the embedded one does not."""
 
 
 class Span(NamedTuple):
@@ -50,8 +54,20 @@ async def look(
 async def moments(
     client: Client, times: Mapping[Partition, int], bounds: Mapping[Partition, Bounds]
 ) -> dict[Partition, int]:
-    """Ask for the first offsets at these times (ms), else the end; as `look`."""
+    """Ask for the first offsets at these times (ms), else the end; as `look`.
+
+    Raises `Timeless` too.
+    """
     found = await _answered(client.moments(times)) if times else {}
+    late = [each for each, at in found.items() if at is None]
+    held = [each for each in late if bounds[each].beginning < bounds[each].end]
+    if held:  # nothing is that late, or it is a broker that does not look
+        first = await _answered(client.moments(dict.fromkeys(held, 0)))
+        if all(at is None for at in first.values()):
+            raise Timeless(
+                f"This broker finds no record of {held[0][0]} by its time. Give offsets: "
+                "--partition P --from OFFSET."
+            )
     return {each: bounds[each].end if at is None else at for each, at in found.items()}
 
 

@@ -21,7 +21,7 @@ from pipeline.forward.plan import Planner
 from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.positions import decide
 from pipeline.kafka.producer import Producer
-from pipeline.kafka.ranges import Span, look, moments
+from pipeline.kafka.ranges import Span, Timeless, look, moments
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.klaviyo.client import Client as Klaviyo
@@ -214,7 +214,10 @@ class Job:
         while touched and not self._stop.is_set():
             bounds, _ = await look(self._kafka, found)
             since = dict.fromkeys(found - ends.keys(), max(0, touched.since or 0))
-            ends |= await moments(self._kafka, since, bounds)
+            try:
+                ends |= await moments(self._kafka, since, bounds)
+            except Timeless:
+                ends |= {each: bounds[each].beginning for each in since}
             ahead = {
                 each: Span(max(ends[each], bound.beginning), bound.end)
                 for each, bound in bounds.items()

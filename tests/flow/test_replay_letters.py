@@ -84,6 +84,22 @@ async def test_a_record_that_is_a_dead_letter_does_not_become_one_again(rig: Rig
     assert len(await rig.read_dead_letters(2)) == 2
 
 
+@pytest.mark.timeout(60)
+async def test_the_newest_wins_where_a_broker_finds_nothing_by_time(rig: Rig) -> None:
+    """As the embedded one, which is all that a first try has."""
+    await rig.send([named(1), named(9, "C-2")])
+    rig.fault(fault("/api/profile-import", 1, kind="status", status=400, body=REFUSAL))
+    topic = ("replay", "--topic", rig.customers)
+    assert "1 dead-lettered" in (await call(rig, *topic, "--key", "C-1")).out
+    await rig.send([named(9)])
+    assert (await call(rig, *topic, "--key", "C-1")).code == 0
+    assert (await call(rig, "dead-letters", "replay")).out.startswith("1 records: 1 del")
+    assert rig.profile("C-1")["first_name"] == "n9"
+    dated = await call(rig, *topic, "--from", "2000-01-01")
+    assert dated.code == 2
+    assert "by its time" in dated.err
+
+
 @pytest.mark.timeout(90)
 async def test_a_letter_with_a_successor_is_not_sent_again(rig: Rig) -> None:
     """A call that was killed may have written the new letter, and not the mark."""
@@ -184,3 +200,32 @@ async def test_letters_interrupted_anywhere_are_all_sent_in_the_end(rig: Rig) ->
     assert held(rig) == before
     listed = await call(rig, "dead-letters", "list")
     assert listed.out.splitlines()[1].split() == ["refused", "0", str(count), "0"]
+
+
+@pytest.mark.timeout(120)
+async def test_calls_at_once_change_nothing_and_the_marks_stay_true(rig: Rig) -> None:
+    """Two replays of one range, two of its letters, and a discard in between."""
+    await rig.send([named(0, "C-0"), *(named(n, f"C-{n % 40}") for n in range(80))])
+    refusal = fault("/api/profile-import", 9, kind="status", status=400, body=REFUSAL)
+    rig.fault(refusal)
+    topic = ("replay", "--topic", rig.customers)
+    assert (await call(rig, *topic)).code == 0
+    first = await rig.read_dead_letters(1)
+    assert first
+    rig.fault(fault("/api/profile-import", kind="delay", seconds=0.3))
+    letters = ("dead-letters", "replay")
+    discard = ("dead-letters", "discard", "--all", "--why", "test data")
+    ended = await asyncio.gather(
+        *(
+            call(rig, *arguments)
+            for arguments in (topic, topic, letters, letters, discard)
+        )
+    )
+    assert [each.code for each in ended] == [0] * 5, ended
+    rig.sandbox.faults.clear()
+    (counts,) = (await listed(rig)).values()
+    assert counts[0] == "0", counts
+    assert sum(map(int, counts)) == len(first)
+    names = {n % 40: f"n{n}" for n in range(80)}
+    found = {n: rig.profile(f"C-{n}")["first_name"] for n in range(40)}
+    assert found == names
