@@ -72,7 +72,7 @@ async def test_a_key_that_is_rotated_while_it_runs_must_be_of_the_same_account(
         await profiles(2)
         assert rig.sandbox.ledger.statuses["GET /api/accounts"][429] == 1
         key.write_text("")  # the former one stays in force
-        await asyncio.sleep(1.1)
+        await asyncio.sleep(1.1)  # as above
         await sent(3)
         await profiles(3)
         rig.set(key="pk_whole")
