@@ -1,13 +1,9 @@
-"""Messages in the shapes of real systems, small; and the README's mappings for them."""
+"""Messages in the shapes of real systems, small."""
 
-import re
 import tomllib
-from pathlib import Path
 from typing import Any
 
 from schemas.mapping import Mappings, read
-
-README = Path(__file__).parents[1] / "README.md"
 
 WEB_ORDER: dict[str, Any] = {
     "id": 450789469,
@@ -113,18 +109,6 @@ def change(
         "op": op,
         "ts_ms": 1793527200000,
     }
-
-
-def readme() -> str:
-    """The TOML of all mappings in the README."""
-    text = README.read_text(encoding="utf-8")
-    blocks = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
-    return "".join(block for block in blocks if block.startswith("[mapping."))
-
-
-def readme_mappings() -> Mappings:
-    """The README's mappings, compiled."""
-    return mappings(readme())
 
 
 def mappings(toml: str) -> Mappings:

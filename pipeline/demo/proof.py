@@ -4,7 +4,8 @@ It asks the two outside witnesses only: the sandbox over HTTP, and the dead-lett
 through a consumer that shares no code with ours.
 """
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -23,11 +24,11 @@ class Stored:
     """What the outside witnesses hold."""
 
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """external_id -> Klaviyo's attributes"""
+    """external_id, else e-mail -> Klaviyo's attributes"""
     events: dict[tuple[str, str], list[tuple[str | None, float | None]]] = field(
         default_factory=dict
     )
-    """(metric, unique_id) -> the (external_id, value) of each event stored"""
+    """(metric, unique_id) -> (external_id or e-mail, value) of each event stored"""
     dead: dict[bytes, list[str]] = field(default_factory=dict)
     """key -> reasons of its dead letters"""
     throttled: int = 0
@@ -64,11 +65,6 @@ def compare(shop: Shop, stored: Stored) -> list[Finding]:
         if stored.events.get((metric, unique_id)) != [wanted]
     ]
     extra = [f"{m} {u}" for m, u in stored.events.keys() - shop.events.keys()]
-    dead = [
-        key.decode()
-        for key in shop.dead.keys() | stored.dead.keys()
-        if stored.dead.get(key, []) != [shop.dead.get(key)]
-    ]
     metrics = sorted({metric for metric, _ in shop.events})
     return [
         Finding("profiles", len(shop.profiles), len(stored.profiles), _first(profiles)),
@@ -81,15 +77,23 @@ def compare(shop: Shop, stored: Stored) -> list[Finding]:
             )
             for metric in metrics
         ),
-        Finding(
-            "dead letters",
-            len(shop.dead),
-            sum(len(reasons) for reasons in stored.dead.values()),
-            _first(dead),
-        ),
+        *_dead_letters(shop, stored),
         Finding("answers 429", 0, stored.throttled),
         Finding("order broken", 0, stored.overlaps),
     ]
+
+
+def _dead_letters(shop: Shop, stored: Stored) -> Iterator[Finding]:
+    found = Counter(reason for reasons in stored.dead.values() for reason in reasons)
+    wanted = Counter(shop.dead.values())
+    for reason in sorted(wanted.keys() | found.keys()):
+        wrong = [
+            key.decode()
+            for key in shop.dead.keys() | stored.dead.keys()
+            if stored.dead.get(key, []).count(reason) != (shop.dead.get(key) == reason)
+        ]
+        what = f"dead letters: {reason}"
+        yield Finding(what, wanted[reason], found[reason], _first(wrong))
 
 
 async def fetch(url: str) -> Stored:
@@ -107,11 +111,12 @@ async def fetch(url: str) -> Stored:
             (await get("events"))["data"],
             await get("violations"),
         )
-    who: dict[str, str | None] = {}
+    who: dict[str, str] = {}
     for profile in profiles:
         attributes = profile["attributes"]
-        who[profile["id"]] = attributes["external_id"]
-        stored.profiles[attributes["external_id"] or profile["id"]] = attributes
+        name = attributes["external_id"] or attributes["email"] or profile["id"]
+        who[profile["id"]] = name
+        stored.profiles[name] = attributes
     for event in events:
         key = (event["metric"], event["unique_id"])
         held = (who.get(event["profile_id"]), event["value"])

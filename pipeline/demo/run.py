@@ -7,11 +7,13 @@ come back, and nothing else; when all of it has ended the proof is printed.
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from confluent_kafka import Producer
+from prometheus_client import Counter as Metric
 from pydantic import SecretStr
 from rich.console import Console
 from rich.live import Live
@@ -29,7 +31,7 @@ __all__ = ["run"]
 
 REVISION: Final = "2026-07-15"
 DEAD_LETTERS: Final = "klaviyo.dead-letters"
-TOPICS: Final = [CUSTOMERS, ORDERS, foreign.ORDERS, foreign.ROWS]
+TOPICS: Final = [CUSTOMERS, ORDERS, *foreign.TOPICS]
 PROFILES: Final = "klaviyo.profiles"
 CUSTOMERS_A_SECOND: Final = 10  # under the 12.5 profiles a second of single calls
 ORDERS_A_SECOND: Final = 8  # each makes about 4 events; single calls carry 58 a second
@@ -46,7 +48,7 @@ async def run(seconds: float, console: Console) -> bool:
     ]
     console.print(
         f"a shop makes {shop.made} changes, some bad on purpose, some in the shapes of "
-        "a web shop and of Debezium. Real pipeline, embedded Kafka, local Klaviyo with "
+        "other shops and of Debezium. Real pipeline, embedded Kafka, local Klaviyo with "
         "the official limits"
     )
     async with Sandbox() as sandbox:
@@ -132,11 +134,17 @@ async def _seen(app: App, until: float) -> None:
 
 def _ended(app: App) -> dict[str, int]:
     """How many records have ended, by result, from the metrics a user would scrape."""
-    found = {"delivered": 0, "skipped": 0, "dead_lettered": 0}
-    for metric in app.metrics.records_settled.collect():
-        for sample in metric.samples:
+    found = _counted(app.metrics.records_settled, "result")
+    return {result: found[result] for result in ("delivered", "skipped", "dead_lettered")}
+
+
+def _counted(metric: Metric, label: str) -> Counter[str]:
+    """What a counter counted, by one of its labels."""
+    found: Counter[str] = Counter()
+    for family in metric.collect():
+        for sample in family.samples:
             if sample.name.endswith("_total"):
-                found[sample.labels["result"]] += int(sample.value)
+                found[sample.labels[label]] += int(sample.value)
     return found
 
 
@@ -174,11 +182,14 @@ def _progress(console: Console) -> Iterator[Show]:
 def _report(
     shop: Shop, stored: Stored, back: list[Finding], app: App, console: Console
 ) -> bool:
-    ended = _ended(app)
+    skipped = _counted(app.metrics.skipped, "reason")
     findings = [
         *compare(shop, stored),
-        Finding("skipped", shop.skipped, ended["skipped"]),
-        Finding("records ended", shop.made, sum(ended.values())),
+        *(
+            Finding(f"skipped: {reason}", shop.skipped[reason], skipped[reason])
+            for reason in sorted(shop.skipped.keys() | +skipped)
+        ),
+        Finding("records ended", shop.made, sum(_ended(app).values())),
         *back,
     ]
     if console.is_terminal:

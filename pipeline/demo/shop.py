@@ -6,6 +6,7 @@ the code under proof. Some records are bad on purpose; the shop says how each mu
 
 import json
 import random
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -41,12 +42,13 @@ class Shop:
     bad: bool = True
     """Whether some records are bad on purpose."""
     profiles: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """external_id -> attributes that Klaviyo must hold"""
+    """external_id, else e-mail -> attributes that Klaviyo must hold"""
     events: dict[tuple[str, str], tuple[str, float]] = field(default_factory=dict)
-    """(metric, unique_id) -> (external_id, value)"""
+    """(metric, unique_id) -> (external_id or e-mail of its profile, value)"""
     dead: dict[bytes, str] = field(default_factory=dict)
     """key of a record that must become a dead letter -> reason"""
-    skipped: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """reason -> records that must be skipped for it"""
     made: int = 0
     resent: int = 0
     """Events that the shop itself sends a second time"""
@@ -181,7 +183,8 @@ class Shop:
         )
         self.dead[record.key] = "no_identifier"
         yield record
-        self.skipped += 2
+        self.skipped["unknown_type"] += 1
+        self.skipped["tombstone"] += 1
         yield self._record(CUSTOMERS, key("unknown"), "customer.sneezed", customer={})
         self.made += 1
         yield Made(CUSTOMERS, key("tombstone").encode(), None)

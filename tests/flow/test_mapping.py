@@ -7,17 +7,18 @@ from typing import Any
 
 import pytest
 
+from pipeline.demo.foreign import MAPPINGS
 from pipeline.demo.shop import Made
 from tests.flow.rig import Rig
 from tests.shops import (
     PLUGIN_ORDER,
-    README,
     ROW,
     WEB_CANCELLED,
     WEB_ORDER,
     change,
-    readme,
 )
+
+CART = Path(__file__).parents[1] / "cart_abandoned.py"
 
 
 def order(message: dict[str, Any]) -> Made:
@@ -30,7 +31,7 @@ def customer(message: dict[str, Any]) -> Made:
 
 def config(rig: Rig, folder: Path) -> str:
     """The README's mappings, for this rig's topics."""
-    text = readme().replace("web.orders", rig.orders)
+    text = MAPPINGS.replace("web.orders", rig.orders)
     file = folder / "pipeline.toml"
     file.write_text(text.replace("crm.public.customers", rig.customers), "utf-8")
     return str(file)
@@ -86,7 +87,7 @@ async def test_a_shop_and_a_table_reach_klaviyo(rig: Rig, tmp_path: Path) -> Non
 
 @pytest.mark.timeout(60)
 async def test_guests_of_a_plug_in(rig: Rig, tmp_path: Path) -> None:
-    text = readme().replace("plugin.orders", rig.orders)
+    text = MAPPINGS.replace("plugin.orders", rig.orders)
     file = tmp_path / "pipeline.toml"
     file.write_text(text, "utf-8")
     await rig.send([order(PLUGIN_ORDER)])
@@ -105,7 +106,7 @@ async def test_an_installed_package_brings_an_event_type(
 
     Its metric is named where all others are.
     """
-    shutil.copy(README.parent / "tests/cart_abandoned.py", tmp_path / "our_cart.py")
+    shutil.copy(CART, tmp_path / "our_cart.py")
     package = tmp_path / "our_cart-1.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: our-cart\nVersion: 1")

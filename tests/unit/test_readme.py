@@ -5,9 +5,11 @@ import re
 import pytest
 
 from pipeline.cli.readme import README, TABLES, metrics, rewritten, settings
+from pipeline.demo.foreign import MAPPINGS
 from pipeline.errors import PipelineError
 from pipeline.observe.metrics import Metrics
 from pipeline.settings import describe
+from schemas.mapping.functions import Functions
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -47,3 +49,18 @@ def test_only_what_is_between_the_markers_is_rewritten_and_twice_is_once() -> No
 def test_missing_markers_are_said(text: str) -> None:
     with pytest.raises(PipelineError, match="no place for the settings"):
         rewritten(text)
+
+
+def test_its_mappings_are_those_of_the_demo() -> None:
+    blocks = re.findall(r"```toml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    assert "\n".join(b for b in blocks if b.startswith("[mapping.")) == MAPPINGS
+
+
+def test_the_readme_names_every_function_of_ours() -> None:
+    ours = {name.removeprefix("_func_") for name in vars(Functions) if "_func_" in name}
+    section = README.read_text(encoding="utf-8").partition("## Your own messages")[2]
+    assert ours == {
+        name
+        for name in re.findall(r"`(\w+)\(", section.partition("\n## ")[0])
+        if name in ours
+    }

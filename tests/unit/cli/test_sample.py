@@ -10,8 +10,9 @@ import pytest
 
 from pipeline import cli
 from pipeline.cli.sample import unread
+from pipeline.demo.foreign import MAPPINGS
 from pipeline.settings import load
-from tests.shops import ROW, WEB_ORDER, change, readme
+from tests.shops import ROW, WEB_ORDER, change
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("PIPELINE_KLAVIYO__API_KEY", "PIPELINE_CONFIG"):
         monkeypatch.delenv(name, raising=False)
     file = tmp_path / "pipeline.toml"
-    file.write_text(readme(), "utf-8")
+    file.write_text(MAPPINGS, "utf-8")
     return file
 
 

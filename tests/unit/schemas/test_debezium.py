@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
+from pipeline.demo import foreign
 from schemas.envelope import decode
 from schemas.event import Context, Plan, Skipped
 from schemas.events.customer_deleted import CustomerDeleted
 from schemas.mapping import NO_MAPPINGS, Mapped
-from tests.shops import ROW, change, mappings, readme_mappings
+from tests.shops import ROW, change, mappings
 
 TOPIC = "crm.public.customers"
 BURIED = """
@@ -28,7 +29,7 @@ customer.id = "text(id)"
 
 
 def read(message: object, *, mapped: bool = True) -> Any:
-    of = readme_mappings() if mapped else NO_MAPPINGS
+    of = foreign.mappings() if mapped else NO_MAPPINGS
     return decode(json.dumps(message).encode(), (), b'{"id":1}', of.of(TOPIC))
 
 
@@ -64,7 +65,7 @@ def test_without_a_mapping_rows_are_skipped() -> None:
 
 
 def test_tombstones_are_skipped() -> None:
-    of = readme_mappings().of(TOPIC)
+    of = foreign.mappings().of(TOPIC)
     assert decode(None, (), b'{"id":1}', of) == Skipped("tombstone")
     assert read({"schema": None, "payload": None}) == Skipped("tombstone")
 

@@ -1,24 +1,21 @@
 """Mappings: what they make of a message, and which ones they take."""
 
 import json
-import re
 from typing import Any
 
 import pytest
 
+from pipeline.demo import foreign
 from schemas.envelope import Headers, decode
 from schemas.event import Context, Plan, Skipped
 from schemas.events.customer_updated import CustomerUpdated
 from schemas.events.order_placed import OrderPlaced
 from schemas.mapping import Mapped
 from schemas.mapping.expression import Expression
-from schemas.mapping.functions import Functions
 from tests.shops import (
     PLUGIN_ORDER,
-    README,
     WEB_CANCELLED,
     WEB_ORDER,
-    readme_mappings,
 )
 from tests.unit.schemas.mapped import customers, orders, outcome
 
@@ -70,7 +67,7 @@ def test_a_mapped_message_is_what_the_same_plain_message_is() -> None:
     }
     ours = decode(json.dumps(plain).encode(), ())
     theirs = decode(
-        json.dumps(WEB_ORDER).encode(), (), None, readme_mappings().of("web.orders")
+        json.dumps(WEB_ORDER).encode(), (), None, foreign.mappings().of("web.orders")
     )
     assert isinstance(ours, OrderPlaced)
     assert isinstance(theirs, Mapped)
@@ -81,7 +78,7 @@ def test_a_mapped_message_is_what_the_same_plain_message_is() -> None:
 
 
 def test_the_first_mapping_that_takes_it() -> None:
-    of = readme_mappings().of
+    of = foreign.mappings().of
     cancelled = decode(json.dumps(WEB_CANCELLED).encode(), (), None, of("web.orders"))
     assert isinstance(cancelled, Mapped)
     assert cancelled.mapping.name == "cancellations"
@@ -92,7 +89,7 @@ def test_the_first_mapping_that_takes_it() -> None:
 def test_guests_are_nobody_in_particular() -> None:
     """A customer number of 0, shared by all guests, must not become an id."""
     message = json.dumps(PLUGIN_ORDER).encode()
-    made = decode(message, (), None, readme_mappings().of("plugin.orders"))
+    made = decode(message, (), None, foreign.mappings().of("plugin.orders"))
     assert isinstance(made, Mapped)
     planned = made.commands(Context(), 0)
     assert isinstance(planned, Plan)
@@ -249,13 +246,3 @@ def test_our_own_records_are_not_mapped() -> None:
 )
 def test_functions(expression: str, document: object, expected: object) -> None:
     assert Expression(expression)(document) == expected
-
-
-def test_the_readme_names_every_function_of_ours() -> None:
-    ours = {name.removeprefix("_func_") for name in vars(Functions) if "_func_" in name}
-    section = README.read_text(encoding="utf-8").partition("## Your own messages")[2]
-    assert ours == {
-        name
-        for name in re.findall(r"`(\w+)\(", section.partition("\n## ")[0])
-        if name in ours
-    }

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.demo import foreign
 from schemas.envelope import decode
 from schemas.event import Context, Plan, Rejected, Skipped
 from schemas.mapping import Mapped, read
@@ -18,7 +19,6 @@ from tests.shops import (
     WEB_ORDER,
     change,
     mappings,
-    readme_mappings,
 )
 from tests.unit.schemas.mapped import customers, orders, outcome
 
@@ -200,7 +200,7 @@ def test_no_message_raises(
         place = place[key]
         key = data.draw(st.sampled_from(sorted(place)))
     place[key] = data.draw(JSON)
-    made = decode(json.dumps(message).encode(), (), None, readme_mappings().of(topic))
+    made = decode(json.dumps(message).encode(), (), None, foreign.mappings().of(topic))
     if isinstance(made, Mapped):
         planned = made.commands(Context(default_country="US"), 0)
         assert isinstance(planned, Plan | Skipped | Rejected)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.demo.foreign import MAPPINGS
 from pipeline.errors import SettingsError
 from pipeline.settings import load
 from pipeline.settings.lines import line_of
-from tests.shops import readme
 
 BROKEN = """\
 [klaviyo]
@@ -32,7 +32,7 @@ order.tax = "mony(tax)"
 
 def test_the_readmes_mappings_load(tmp_path: Path) -> None:
     file = tmp_path / "pipeline.toml"
-    file.write_text(readme(), "utf-8")
+    file.write_text(MAPPINGS, "utf-8")
     settings = load(file, {})
     assert len(settings.mapping) == 5
     assert settings.mapping.topics == (
