@@ -50,6 +50,7 @@ from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
 from pipeline.reverse import flow as reverse
+from pipeline.reverse.carry import Carry, Turn
 from pipeline.reverse.poll import Poller
 from pipeline.reverse.publish import Publisher
 from pipeline.reverse.view import View
@@ -240,7 +241,7 @@ class App:
             return await (await self._back(stack, leader)).sync(who)
 
     async def _back(
-        self, stack: AsyncExitStack, turn: reverse.Turn, *, alone: bool = True
+        self, stack: AsyncExitStack, turn: Turn, *, alone: bool = True
     ) -> reverse.Flow:
         settings, health, metrics = self.settings, self.health, self.metrics
         client = await stack.enter_async_context(
@@ -259,7 +260,7 @@ class App:
             key=settings.reverse.key,
             metrics=metrics,
         )
-        return reverse.Flow(
+        carry = Carry(
             poller=Poller(client, SYSTEM),
             publisher=publisher,
             turn=turn,
@@ -268,6 +269,7 @@ class App:
             metrics=metrics,
             clock=SYSTEM,
         )
+        return reverse.Flow(carry, settings.reverse, health, SYSTEM)
 
     async def _create_topics(self) -> None:
         topics = self.settings.topics

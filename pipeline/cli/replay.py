@@ -1,5 +1,6 @@
 """`replay` and `backfill`: send again what a topic still holds."""
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -42,68 +43,55 @@ Diff = Annotated[
 ]
 
 
-def replay(
-    context: typer.Context,
-    topic: Topic,
-    partition: Partition = None,
-    since: Since = None,
-    until: Until = None,
-    key: Key = None,
-    *,
-    dry_run: DryRun = False,
-    diff: Diff = False,
-) -> None:
+def _command(name: str, what: str, *, backfill: bool) -> Callable[..., None]:
+    """Make one of the two commands, which take the same options."""
+
+    def send(
+        context: typer.Context,
+        topic: Topic,
+        partition: Partition = None,
+        since: Since = None,
+        until: Until = None,
+        key: Key = None,
+        *,
+        dry_run: DryRun = False,
+        diff: Diff = False,
+    ) -> None:
+        from pipeline.replay.selection import Everything, OfKey  # noqa: PLC0415
+        from pipeline.replay.spans import Asked, place  # noqa: PLC0415
+
+        settings = Options.of(context).settings()
+        if topic == settings.topics.dead_letters:
+            raise SettingsError(
+                f"{topic} holds dead letters, each with what became of it: use "
+                "klaviyo-pipeline dead-letters replay."
+            )
+        asked = Asked(topic, partition, place(since, "--from"), place(until, "--to"))
+        selection = Everything() if key is None else OfKey(key)
+        run = repr((asked, key, backfill))
+
+        async def work(job: "Job") -> "Summary":
+            return await job.replay([asked], selection, run)
+
+        again(settings, work, backfill=backfill, dry=dry_run, compare=diff)
+
+    send.__name__, send.__doc__ = name, what  # what typer shows
+    return send
+
+
+replay = _command(
+    "replay",
     """Send a topic's records again; what is in Klaviyo already stays as it is.
 
     Ends at what was the end when it started. Interrupted, the same call goes on.
-    """
-    _send(context, topic, partition, since, until, key, dry_run, diff, backfill=False)
-
-
-def backfill(
-    context: typer.Context,
-    topic: Topic,
-    partition: Partition = None,
-    since: Since = None,
-    until: Until = None,
-    key: Key = None,
-    *,
-    dry_run: DryRun = False,
-    diff: Diff = False,
-) -> None:
+    """,
+    backfill=False,
+)
+backfill = _command(
+    "backfill",
     """Send a topic's records as history: no flow fires, no message reaches a customer.
 
     Needs a revision from 2026-04-15 on. Otherwise as `replay`.
-    """
-    _send(context, topic, partition, since, until, key, dry_run, diff, backfill=True)
-
-
-def _send(
-    context: typer.Context,
-    topic: str,
-    partition: int | None,
-    since: str | None,
-    until: str | None,
-    key: str | None,
-    dry_run: bool,  # noqa: FBT001
-    diff: bool,  # noqa: FBT001
-    *,
-    backfill: bool,
-) -> None:
-    from pipeline.replay.selection import Everything, OfKey  # noqa: PLC0415
-    from pipeline.replay.spans import Asked, place  # noqa: PLC0415
-
-    settings = Options.of(context).settings()
-    if topic == settings.topics.dead_letters:
-        raise SettingsError(
-            f"{topic} holds dead letters, each with what became of it: use "
-            "klaviyo-pipeline dead-letters replay."
-        )
-    asked = Asked(topic, partition, place(since, "--from"), place(until, "--to"))
-    selection = Everything() if key is None else OfKey(key)
-    name = repr((asked, key, backfill))
-
-    async def work(job: "Job") -> "Summary":
-        return await job.replay([asked], selection, name)
-
-    again(settings, work, backfill=backfill, dry=dry_run, compare=diff)
+    """,
+    backfill=True,
+)

@@ -52,11 +52,11 @@ class Carry:
         clock: Clock,
     ) -> None:
         self.poller = poller
+        self.publisher = publisher
+        self.turn = turn
         self.view = publisher.view
         self.cursor = Cursor(0, 0, 0)
         self.sweep = 0  # Klaviyo's time when the full reading under way began; 0 none
-        self._publisher = publisher
-        self._turn = turn
         self._settings = settings
         self._health = health
         self._metrics = metrics
@@ -66,7 +66,7 @@ class Carry:
 
     def going(self, stop: asyncio.Event) -> bool:
         """Whether it is still our turn."""
-        return not stop.is_set() and self._turn.leading.is_set()
+        return not stop.is_set() and self.turn.leading.is_set()
 
     def turned(self) -> None:
         """Give a sign of life."""
@@ -113,7 +113,7 @@ class Carry:
         """Compare a page with what is known, after a look at what forward sent."""
         every = min(FOLLOW_EVERY, self._settings.settle / 2)
         if self._clock.monotonic() - self._followed_at >= every:
-            await self._publisher.follow()
+            await self.publisher.follow()
             self._followed_at = self._clock.monotonic()
         return await asyncio.to_thread(
             compare,
@@ -128,7 +128,7 @@ class Carry:
 
     async def publish(self, compared: Compared) -> None:
         """Publish it, and the cursor as it is now. Raises as `Publisher.publish`."""
-        await self._publisher.publish(compared, self.cursor, self.sweep)
+        await self.publisher.publish(compared, self.cursor, self.sweep)
 
     def succeeded(self) -> None:
         """Say how far we are."""

@@ -22,8 +22,7 @@ from pipeline.kafka.producer import TooLarge
 from pipeline.kafka.transactions import Away, Fenced
 from pipeline.klaviyo.listing import ForeignLink, Page
 from pipeline.observe.health import Health
-from pipeline.observe.metrics import Metrics
-from pipeline.reverse.carry import Carry, Turn
+from pipeline.reverse.carry import Carry
 from pipeline.reverse.compare import (
     LATE,
     SKEW,
@@ -33,12 +32,11 @@ from pipeline.reverse.compare import (
     gone,
 )
 from pipeline.reverse.cursor import decode
-from pipeline.reverse.poll import SUPPRESSIONS, Poller, Unlisted
-from pipeline.reverse.publish import Publisher
+from pipeline.reverse.poll import SUPPRESSIONS, Unlisted
 from pipeline.reverse.sweep import Sweep
 from pipeline.settings import Reverse
 
-__all__ = ["Flow", "Kind", "Turn", "Unknown"]
+__all__ = ["Flow", "Kind", "Unknown"]
 
 AGAIN: Final = 1.0  # s until it is tried again, doubled up to AGAIN_MOST
 AGAIN_MOST: Final = 10.0  # s
@@ -54,32 +52,16 @@ class Flow:
     """The reverse direction of one process."""
 
     def __init__(
-        self,
-        *,
-        poller: Poller,
-        publisher: Publisher,
-        turn: Turn,
-        settings: Reverse,
-        health: Health,
-        metrics: Metrics,
-        clock: Clock,
+        self, carry: Carry, settings: Reverse, health: Health, clock: Clock
     ) -> None:
-        self._poller = poller
-        self._publisher = publisher
-        self._turn = turn
+        self._carry = carry
+        self._poller = carry.poller
+        self._publisher = carry.publisher
+        self._turn = carry.turn
         self._settings = settings
         self._health = health
         self._clock = clock
-        self._carry = Carry(
-            poller=poller,
-            publisher=publisher,
-            turn=turn,
-            settings=settings,
-            health=health,
-            metrics=metrics,
-            clock=clock,
-        )
-        self._sweep = Sweep(self._carry, settings, health, clock)
+        self._sweep = Sweep(carry, settings, health, clock)
         self._consent_at = float("-inf")
         self._log = structlog.get_logger("reverse")
 

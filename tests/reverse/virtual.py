@@ -16,6 +16,7 @@ from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
+from pipeline.reverse.carry import Carry
 from pipeline.reverse.flow import Flow
 from pipeline.reverse.poll import Poller
 from pipeline.reverse.publish import Publisher
@@ -114,7 +115,7 @@ class Virtual:
         """Begin as a process does; the topics are as they were left."""
         self.stop.clear()
         kafka = cast("Transactions", self.topics)
-        self.flow = Flow(
+        carry = Carry(
             poller=Poller(self._client, self.clock),
             publisher=Publisher(
                 transactions=kafka,
@@ -133,6 +134,7 @@ class Virtual:
             metrics=self.metrics,
             clock=self.clock,
         )
+        self.flow = Flow(carry, self.settings, self.health, self.clock)
         self._running = asyncio.create_task(self.flow.run(self.stop))
 
     async def pass_(self, seconds: float) -> None:
