@@ -1,22 +1,19 @@
 """Lists by name: who is put on them, taken off, and what a missing one costs."""
 
-import pytest
-
 from tests.consent.world import (
     ADA,
     ADD,
     IMPORT,
     REMOVE,
-    REVISIONS,
     SUBSCRIBE,
     UNSUBSCRIBE,
+    YES,
     World,
     at,
+    each,
 )
 from tests.virtual_time import virtual
 
-each = pytest.mark.parametrize("revision", REVISIONS)
-YES = {"email": {"status": "subscribed"}}
 LISTS = "GET /api/lists"
 CREATE = "POST /api/lists"
 

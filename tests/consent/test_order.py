@@ -11,17 +11,16 @@ from tests.consent.world import (
     ADA,
     ADD,
     IMPORT,
+    NO,
     REVISIONS,
     SUBSCRIBE,
+    YES,
     World,
     at,
+    each,
     fault,
 )
 from tests.virtual_time import run, virtual
-
-each = pytest.mark.parametrize("revision", REVISIONS)
-YES = {"email": {"status": "subscribed"}}
-NO = {"email": {"status": "unsubscribed"}}
 
 HANGS = {"kind": "hang_before", "seconds": 25.0}
 WORD = st.sampled_from(["subscribed", "unsubscribed"])
@@ -113,28 +112,18 @@ def test_the_last_word_counts(
 
 
 @each
+@pytest.mark.parametrize("restart", [False, True])
 @virtual
-async def test_an_opposite_word_waits_until_the_one_before_shows(revision: str) -> None:
+async def test_an_opposite_word_waits_until_the_one_before_shows(
+    revision: str, *, restart: bool
+) -> None:
     """Klaviyo works off two jobs in any order; here the first takes longer."""
-    async with World(revision, subscribe_delay=50.0) as world:
-        world.say(**ADA, consent=YES)
-        await asyncio.sleep(5)
-        world.sandbox.settings = world.sandbox.settings.changed({"subscribe_delay": 0.0})
-        world.say(**ADA, consent=NO)
-        await world.settled()
-        await asyncio.sleep(60)
-        world.sandbox.state.catch_up()
-        assert world.status() == "UNSUBSCRIBED"
-
-
-@each
-@virtual
-async def test_it_waits_in_the_next_process_too(revision: str) -> None:
     async with World(revision, subscribe_delay=50.0) as world:
         world.say(**ADA, consent=YES)
         while not world.committed:
             await asyncio.sleep(0.1)
-        await world.restart()
+        if restart:
+            await world.restart()
         world.sandbox.settings = world.sandbox.settings.changed({"subscribe_delay": 0.0})
         world.say(**ADA, consent=NO)
         await world.settled()

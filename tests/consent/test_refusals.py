@@ -8,18 +8,17 @@ import pytest
 from tests.consent.world import (
     ADA,
     ADD,
-    REVISIONS,
+    NO,
     SUBSCRIBE,
     UNSUBSCRIBE,
+    YES,
     World,
     at,
+    each,
     fault,
 )
 from tests.virtual_time import virtual
 
-each = pytest.mark.parametrize("revision", REVISIONS)
-YES = {"email": {"status": "subscribed"}}
-NO = {"email": {"status": "unsubscribed"}}
 JOBS = "subscription-bulk-create"
 ROWS = "/data/attributes/profiles/data"
 

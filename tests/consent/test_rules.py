@@ -7,18 +7,16 @@ import pytest
 from tests.consent.world import (
     ADA,
     IMPORT,
-    REVISIONS,
+    NO,
     SUBSCRIBE,
     UNSUBSCRIBE,
+    YES,
     World,
     at,
+    each,
     fault,
 )
 from tests.virtual_time import virtual
-
-each = pytest.mark.parametrize("revision", REVISIONS)
-YES = {"email": {"status": "subscribed"}}
-NO = {"email": {"status": "unsubscribed"}}
 
 
 @each

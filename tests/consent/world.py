@@ -11,25 +11,16 @@ from datetime import UTC, datetime
 from typing import Any, Self
 
 import msgspec
+import pytest
 from prometheus_client import CollectorRegistry
 
 from pipeline.errors import PipelineError
 from pipeline.forward.asked import Asked
-from pipeline.forward.audit import Audit
 from pipeline.forward.consent import Consents
-from pipeline.forward.dead_letters import DeadLetters
-from pipeline.forward.deletions import Deletions
-from pipeline.forward.deliver import Deliver
-from pipeline.forward.flood import Flood
-from pipeline.forward.flow import Flow
-from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
-from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.lists import Lists
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Mark, Partition, Record
@@ -40,19 +31,23 @@ from pipeline.sandbox.profile import Profile
 from pipeline.sandbox.state import List
 from schemas.commands import ChangeConsent, Command
 from schemas.event import Context
+from tests.parts import forward, session
 from tests.virtual_time import LoopClock
 
 __all__ = [
     "ADA",
     "ADD",
     "IMPORT",
+    "NO",
     "REMOVE",
     "REVISIONS",
     "SUBSCRIBE",
     "UNSUBSCRIBE",
+    "YES",
     "Notes",
     "World",
     "at",
+    "each",
     "fault",
 ]
 
@@ -63,6 +58,9 @@ SUBSCRIBE = "POST /api/profile-subscription-bulk-create-jobs"
 UNSUBSCRIBE = "POST /api/profile-subscription-bulk-delete-jobs"
 ADD = "POST /api/lists/{id}/relationships/profiles"
 REMOVE = "DELETE /api/lists/{id}/relationships/profiles"
+YES = {"email": {"status": "subscribed"}}
+NO = {"email": {"status": "unsubscribed"}}
+each = pytest.mark.parametrize("revision", REVISIONS)
 ADA = {"id": "C-1", "email": "ada@shop.dev", "phone": "+12025550123"}
 
 
@@ -148,47 +146,30 @@ class World:
         health = Health(metrics, clock)
         health.phase = "running"
         limits = Limits(clock, lambda: 0.5)
-        self._session = Session(
-            api_url=self.sandbox.url,
-            agent="klaviyo-pipeline/0.1.0 (v1.0)",
-            credential=ApiKey(lambda: "pk_test"),
-            revision=Revision(self._revision, strict=False, metrics=metrics, clock=clock),
-            limits=limits,
-            connections=10,
-            health=health,
-            metrics=metrics,
-            clock=clock,
-            chance=lambda: 0.5,
-        )
+        url = self.sandbox.url
+        self._session = session(url, limits, metrics, health, revision=self._revision)
         await self._session.__aenter__()
         self.client = client = Client(self._session, limits)
         await client.accounts()
         notes: Any = self.notes
         broker: Any = self
-        flow = Flow(
-            planner=Planner(self._context),
+        consents = Consents(
             client=client,
-            deliver=Deliver(client, metrics, "drop_identifier"),
-            imports=None,
-            deletions=Deletions(client, clock),
-            facts=(),
-            consents=Consents(
-                client=client,
-                lists=Lists(client.subscriptions, clock, create=self._create),
-                asked=Asked(notes, health, clock),
-                source="the shop",
-                default=self._default,
-                metrics=metrics,
-                clock=clock,
-            ),
-            sent=broker,
-            dead_letters=DeadLetters(broker, "dead", "test", health, metrics),
-            flood=Flood(100, health),
-            audit=Audit(client, 0, lambda: 0.0, metrics, clock),
-            connections=10,
-            health=health,
+            lists=Lists(client.subscriptions, clock, create=self._create),
+            asked=Asked(notes, health, clock),
+            source="the shop",
+            default=self._default,
             metrics=metrics,
             clock=clock,
+        )
+        flow = forward(
+            client,
+            broker,
+            metrics,
+            health,
+            context=self._context,
+            consents=consents,
+            sent=broker,
         )
         flow.assigned({TOPIC: ()})
         source = Source(

@@ -12,19 +12,13 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from pipeline.forward.audit import Audit
-from pipeline.forward.dead_letters import DeadLetters
-from pipeline.forward.deletions import Deletions
-from pipeline.forward.deliver import Deliver
-from pipeline.forward.flood import Flood
 from pipeline.forward.flow import Flow
-from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
 from pipeline.klaviyo.session import Accepted, Refused
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Mark, Partition, Record
-from schemas.event import Context
+from tests.parts import forward
 from tests.virtual_time import LoopClock, run
 
 TOPIC: Partition = ("shop", 0)
@@ -160,26 +154,9 @@ class World:
 
 
 def flow_of(world: Any) -> tuple[Flow, Source]:
-    clock = LoopClock()
     metrics = Metrics(CollectorRegistry())
-    health = Health(metrics, clock)
-    flow = Flow(
-        planner=Planner(Context()),
-        client=world,
-        deliver=Deliver(world, metrics, "dead_letter"),
-        deletions=Deletions(world, clock),
-        facts=(),
-        imports=None,
-        consents=None,
-        sent=None,
-        dead_letters=DeadLetters(world, "dead", "test", health, metrics),
-        flood=Flood(100, health),
-        audit=Audit(world, 0, lambda: 0.0, metrics, clock),
-        connections=2,
-        health=health,
-        metrics=metrics,
-        clock=clock,
-    )
+    health = Health(metrics, LoopClock())
+    flow = forward(world, world, metrics, health, conflicts="dead_letter", connections=2)
     flow.assigned({TOPIC: ()})
     source = Source(
         world, flow.checkpoint, health, buffer_records=100, buffer_bytes=10**6

@@ -9,11 +9,8 @@ import pytest
 
 from pipeline.kafka.follow import Entry, Follower
 from pipeline.kafka.transactions import Away, Outgoing, Transactions
-from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.reverse.carry import Carry
@@ -24,6 +21,7 @@ from pipeline.reverse.view import View
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.profile import Profile
 from pipeline.settings import Reverse
+from tests.parts import session
 from tests.virtual_time import LoopClock
 
 __all__ = ["Virtual", "inline"]
@@ -89,20 +87,7 @@ class Virtual:
     async def __aenter__(self) -> Self:
         await self.sandbox.__aenter__()
         limits = Limits(self.clock, lambda: 0.5)
-        self._session = Session(
-            api_url=self.sandbox.url,
-            agent="test",
-            credential=ApiKey(lambda: "pk_x"),
-            revision=Revision(
-                "2026-07-15", strict=False, metrics=self.metrics, clock=self.clock
-            ),
-            limits=limits,
-            connections=4,
-            health=self.health,
-            metrics=self.metrics,
-            clock=self.clock,
-            chance=lambda: 0.5,
-        )
+        self._session = session(self.sandbox.url, limits, self.metrics, self.health)
         await self._session.__aenter__()
         self._client = Client(self._session, limits)
         return self

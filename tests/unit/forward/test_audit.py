@@ -13,11 +13,8 @@ from pipeline.forward import audit as module
 from pipeline.forward.audit import DELAYS, Audit
 from pipeline.forward.deliver import Deliver
 from pipeline.klaviyo import held
-from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Delivered, Item, Lot, Record, Ticket
@@ -25,6 +22,7 @@ from pipeline.sandbox import Rule, Sandbox
 from pipeline.sandbox.settings import Settings
 from schemas import bulk_events
 from schemas.commands import Command, CreateEvent, Identity, UpsertProfile
+from tests.parts import session
 from tests.virtual_time import LoopClock, virtual
 
 ADA = Identity("C-1", "ada@shop.dev", "+12025550123")
@@ -63,20 +61,8 @@ class World:
         self.sandbox = sandbox
         self.metrics = Metrics()
         self.health = Health(self.metrics, clock)
-        self.session = Session(
-            api_url=sandbox.url,
-            agent="test",
-            credential=ApiKey(lambda: "pk_test"),
-            revision=Revision(
-                "2026-07-15", strict=True, metrics=self.metrics, clock=clock
-            ),
-            limits=(limits := Limits(clock, lambda: 0.5)),
-            connections=10,
-            health=self.health,
-            metrics=self.metrics,
-            clock=clock,
-            chance=lambda: 0.5,
-        )
+        limits = Limits(clock, lambda: 0.5)
+        self.session = session(sandbox.url, limits, self.metrics, self.health)
         self.client = Client(self.session, limits)
         self.audit = Audit(self.client, sample, lambda: 0.5, self.metrics, clock)
         self._deliver = Deliver(self.client, self.metrics, "drop_identifier")

@@ -12,13 +12,12 @@ from pipeline.klaviyo.oauth import (
     App,
     OAuth,
 )
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.tokens import Vault
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
 from tests.oauth_user import KEY, MemoryStore, decide
+from tests.parts import session
 from tests.virtual_time import LoopClock
 
 __all__ = ["EVENT", "HOUR", "Replica", "World"]
@@ -50,18 +49,13 @@ class Replica:
             chance=chance,
         )
         limits = Limits(clock, chance)
-        self.session = Session(
-            api_url=world.sandbox.url,
-            agent="test",
+        self.session = session(
+            world.sandbox.url,
+            limits,
+            self.metrics,
+            self.health,
             credential=self.access,
-            revision=Revision(
-                "2026-07-15", strict=False, metrics=self.metrics, clock=clock
-            ),
-            limits=limits,
             connections=100,
-            health=self.health,
-            metrics=self.metrics,
-            clock=clock,
             chance=chance,
         )
         self.client = Client(self.session, limits)

@@ -11,10 +11,9 @@ from aiohttp import web
 from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Session
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
+from tests.parts import session
 from tests.virtual_time import LoopClock
 
 __all__ = ["EVENT", "PROFILE", "Reply", "Rig", "Seen", "document"]
@@ -94,20 +93,15 @@ class Rig:
         self.health = Health(self.metrics, self.clock)
         self.health.phase = "running"
         self.limits = Limits(self.clock, lambda: 0.5)
-        self.revision = Revision(
-            self._revision, strict=self._strict, metrics=self.metrics, clock=self.clock
-        )
-        self.session = Session(
-            api_url=self.url + "/",
-            agent="klaviyo-pipeline/0.1.0 (v1.0)",
+        self.session = session(
+            self.url + "/",
+            self.limits,
+            self.metrics,
+            self.health,
             credential=ApiKey(self._key),
-            revision=self.revision,
-            limits=self.limits,
+            revision=self._revision,
+            strict=self._strict,
             connections=self._connections,
-            health=self.health,
-            metrics=self.metrics,
-            clock=self.clock,
-            chance=lambda: 0.5,
         )
         self.client = Client(self.session, self.limits)
         await self.session.__aenter__()

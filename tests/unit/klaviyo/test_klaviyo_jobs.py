@@ -9,16 +9,15 @@ from typing import Any
 import orjson
 import pytest
 
-from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.jobs import PATIENCE, SHOWS, Ended, Jobs
 from pipeline.klaviyo.limits import Limits
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Refused, Session
+from pipeline.klaviyo.session import Refused
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.settings import Settings
+from tests.parts import session
 from tests.virtual_time import LoopClock, virtual
 
 LOST = Ended(lost=True)
@@ -48,20 +47,9 @@ async def world(**settings: Any) -> AsyncIterator[World]:
     metrics, clock, chance = Metrics(), LoopClock(), random.Random(1).random
     async with Sandbox(settings=made, clock=clock, sleep=asyncio.sleep) as sandbox:
         limits = Limits(clock, chance)
-        session = Session(
-            api_url=sandbox.url,
-            agent="test",
-            credential=ApiKey(lambda: "pk_test"),
-            revision=Revision("2026-07-15", strict=True, metrics=metrics, clock=clock),
-            limits=limits,
-            connections=11,
-            health=Health(metrics, clock),
-            metrics=metrics,
-            clock=clock,
-            chance=chance,
-        )
-        async with session:
-            yield World(sandbox, Client(session, limits))
+        health = Health(metrics, clock)
+        async with session(sandbox.url, limits, metrics, health) as opened:
+            yield World(sandbox, Client(opened, limits))
 
 
 def now() -> float:

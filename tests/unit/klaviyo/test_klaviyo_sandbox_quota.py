@@ -9,17 +9,16 @@ from typing import Literal
 import orjson
 import pytest
 
-from pipeline.klaviyo.auth import ApiKey
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account
-from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Accepted, Session
+from pipeline.klaviyo.session import Accepted
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
 from pipeline.sandbox.settings import Settings
 from pipeline.sandbox.structure.load import operations
+from tests.parts import session
 from tests.virtual_time import LoopClock, virtual
 
 OPERATION = "POST /api/profile-import"
@@ -40,19 +39,8 @@ async def process(
         Limits(clock, chance, share=share, spare=spare),
         Health(metrics, clock),
     )
-    async with Session(
-        api_url=sandbox.url,
-        agent="test",
-        credential=ApiKey(lambda: "pk_test"),
-        revision=Revision("2026-07-15", strict=True, metrics=metrics, clock=clock),
-        limits=limits,
-        connections=10,
-        health=health,
-        metrics=metrics,
-        clock=clock,
-        chance=chance,
-    ) as session:
-        yield Client(session, limits), metrics, health
+    async with session(sandbox.url, limits, metrics, health, chance=chance) as opened:
+        yield Client(opened, limits), metrics, health
 
 
 async def flood(
