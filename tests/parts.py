@@ -60,7 +60,7 @@ def forward(
     metrics: Metrics,
     health: Health,
     *,
-    context: Context | None = None,
+    planner: Planner | None = None,
     conflicts: Conflicts = "drop_identifier",
     consents: Consents | None = None,
     sent: Any = None,
@@ -69,7 +69,7 @@ def forward(
     """The forward direction; client and broker may be stand-ins."""
     clock: Clock = LoopClock()
     return Flow(
-        planner=Planner(context or Context()),
+        planner=planner or Planner(Context()),
         client=client,
         deliver=Deliver(client, metrics, conflicts),
         imports=None,

@@ -44,6 +44,7 @@ def changes(shop: Shop) -> Iterator[Made]:
         yield from _row(shop, number)
     if shop.bad:
         nobody = _webhook(0) | {"id": 1, "email": None, "customer": None}
+        nobody["billing_address"] = None
         yield _dead(shop, ORDERS, b"web-nobody", _text(nobody), "no_identifier")
         untimely = _webhook(0) | {"id": 2, "created_at": 5}
         yield _dead(shop, ORDERS, b"web-untimely", _text(untimely), "mapping_failed")

@@ -1,7 +1,7 @@
 """The proof of the demo: what was made against what is stored, record by record.
 
-It asks the two outside witnesses only: the sandbox over HTTP, and the dead-letter topic
-through a consumer that shares no code with ours.
+It asks the two outside witnesses: the sandbox over HTTP, and the dead-letter topic
+through a consumer that shares no code with ours. What was skipped only the metrics tell.
 """
 
 from collections import Counter
@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import aiohttp
 from confluent_kafka import Consumer, TopicPartition
+from prometheus_client import Counter as Metric
 
 from pipeline.demo.shop import Shop
 
-__all__ = ["Finding", "Stored", "compare", "fetch", "read_dead_letters"]
+__all__ = ["Finding", "Stored", "compare", "counted", "fetch", "read_dead_letters"]
 
 PATIENCE: Final = 10.0  # s for one answer of the broker
 
@@ -31,6 +32,8 @@ class Stored:
     """(metric, unique_id) -> (external_id or e-mail, value) of each event stored"""
     dead: dict[bytes, list[str]] = field(default_factory=dict)
     """key -> reasons of its dead letters"""
+    skipped: Counter[str] = field(default_factory=Counter)
+    """reason -> records skipped for it, as the metrics tell"""
     throttled: int = 0
     """429 answers"""
     overlaps: int = 0
@@ -78,6 +81,10 @@ def compare(shop: Shop, stored: Stored) -> list[Finding]:
             for metric in metrics
         ),
         *_dead_letters(shop, stored),
+        *(
+            Finding(f"skipped: {reason}", shop.skipped[reason], stored.skipped[reason])
+            for reason in sorted(shop.skipped.keys() | stored.skipped.keys())
+        ),
         Finding("answers 429", 0, stored.throttled),
         Finding("order broken", 0, stored.overlaps),
     ]
@@ -148,6 +155,16 @@ def read_dead_letters(bootstrap: str, topic: str) -> dict[bytes, list[str]]:
     finally:
         consumer.close()
     return found
+
+
+def counted(metric: Metric, label: str) -> Counter[str]:
+    """What a counter of ours counted, by one of its labels."""
+    found: Counter[str] = Counter()
+    for family in metric.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                found[sample.labels[label]] += int(sample.value)
+    return +found  # without those at 0
 
 
 def _differs(wanted: dict[str, Any], held: dict[str, Any]) -> bool:

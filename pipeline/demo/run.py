@@ -7,13 +7,11 @@ come back, and nothing else; when all of it has ended the proof is printed.
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, TypeAlias
 
 from confluent_kafka import Producer
-from prometheus_client import Counter as Metric
 from pydantic import SecretStr
 from rich.console import Console
 from rich.live import Live
@@ -23,7 +21,14 @@ from pipeline import settings as config
 from pipeline.app import App
 from pipeline.demo import foreign, marketer
 from pipeline.demo.broker import Broker
-from pipeline.demo.proof import Finding, Stored, compare, fetch, read_dead_letters
+from pipeline.demo.proof import (
+    Finding,
+    Stored,
+    compare,
+    counted,
+    fetch,
+    read_dead_letters,
+)
 from pipeline.demo.shop import CUSTOMERS, ORDERS, Made, Shop
 from pipeline.sandbox import Sandbox
 
@@ -134,18 +139,8 @@ async def _seen(app: App, until: float) -> None:
 
 def _ended(app: App) -> dict[str, int]:
     """How many records have ended, by result, from the metrics a user would scrape."""
-    found = _counted(app.metrics.records_settled, "result")
+    found = counted(app.metrics.records_settled, "result")
     return {result: found[result] for result in ("delivered", "skipped", "dead_lettered")}
-
-
-def _counted(metric: Metric, label: str) -> Counter[str]:
-    """What a counter counted, by one of its labels."""
-    found: Counter[str] = Counter()
-    for family in metric.collect():
-        for sample in family.samples:
-            if sample.name.endswith("_total"):
-                found[sample.labels[label]] += int(sample.value)
-    return found
 
 
 Show: TypeAlias = Callable[[int, dict[str, int]], None]
@@ -182,13 +177,9 @@ def _progress(console: Console) -> Iterator[Show]:
 def _report(
     shop: Shop, stored: Stored, back: list[Finding], app: App, console: Console
 ) -> bool:
-    skipped = _counted(app.metrics.skipped, "reason")
+    stored.skipped = counted(app.metrics.skipped, "reason")
     findings = [
         *compare(shop, stored),
-        *(
-            Finding(f"skipped: {reason}", shop.skipped[reason], skipped[reason])
-            for reason in sorted(shop.skipped.keys() | +skipped)
-        ),
         Finding("records ended", shop.made, sum(_ended(app).values())),
         *back,
     ]

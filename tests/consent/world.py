@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from pipeline.errors import PipelineError
 from pipeline.forward.asked import Asked
 from pipeline.forward.consent import Consents
+from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
@@ -31,6 +32,7 @@ from pipeline.sandbox.profile import Profile
 from pipeline.sandbox.state import List
 from schemas.commands import ChangeConsent, Command
 from schemas.event import Context
+from schemas.mapping import NO_MAPPINGS, Mappings
 from tests.parts import forward, session
 from tests.virtual_time import LoopClock
 
@@ -51,7 +53,7 @@ __all__ = [
     "fault",
 ]
 
-TOPIC: Partition = ("shop", 0)
+TOPIC = "shop"
 REVISIONS = ("2025-01-15", "2026-07-15")
 IMPORT = "POST /api/profile-import"
 SUBSCRIBE = "POST /api/profile-subscription-bulk-create-jobs"
@@ -115,20 +117,25 @@ class World:
         backfill: bool = False,
         default: str = "",
         create: bool = False,
+        topics: Sequence[str] = (TOPIC,),
+        mappings: Mappings = NO_MAPPINGS,
         **klaviyo: Any,
     ) -> None:
         self._revision = revision
         self._context = Context(default_country="US", consent=writes, backfill=backfill)
         self._default = default
         self._create = create
+        self._mappings = mappings
+        self._ends: dict[Partition, int] = dict.fromkeys([(t, 0) for t in topics], 0)
+        self._marks: dict[Partition, int] = {}
         settings = SandboxSettings(limits=False, keep_bodies=True).changed(klaviyo)
         self.clock = LoopClock()
         self.sandbox = Sandbox(settings=settings, clock=self.clock)
         self.notes = Notes()
         self.log: list[Record] = []
         self.position = 0
-        self.committed = 0
         self.letters: list[dict[str, str]] = []
+        self.dead: dict[bytes, list[str]] = {}  # key -> reasons
         self.took: list[Command] = []
 
     async def __aenter__(self) -> Self:
@@ -167,11 +174,11 @@ class World:
             broker,
             metrics,
             health,
-            context=self._context,
+            planner=Planner(self._context, self._mappings),
             consents=consents,
             sent=broker,
         )
-        flow.assigned({TOPIC: ()})
+        flow.assigned(dict.fromkeys(self._ends, ()))
         source = Source(
             broker, flow.checkpoint, health, buffer_records=50_000, buffer_bytes=2**26
         )
@@ -199,9 +206,19 @@ class World:
 
     def write(self, message: dict[str, Any]) -> None:
         """Write a record."""
-        value = json.dumps(message).encode()
+        self.put(TOPIC, None, json.dumps(message).encode())
+
+    def put(self, topic: str, key: bytes | None, value: bytes | None) -> None:
+        """Write a record as it is to one of the topics."""
+        partition = (topic, 0)
+        offset, self._ends[partition] = self._ends[partition], self._ends[partition] + 1
         timestamp = int(self.clock.now() * 1000)
-        self.log.append(Record(*TOPIC, len(self.log), timestamp, None, value))
+        self.log.append(Record(*partition, offset, timestamp, key, value))
+
+    @property
+    def committed(self) -> int:
+        """How many records are below the committed offsets."""
+        return sum(self._marks.values())
 
     async def settled(self) -> Self:
         """Wait until all is committed, and Klaviyo has done what it was asked."""
@@ -313,11 +330,11 @@ class World:
 
     async def commit(self, marks: Mapping[Partition, Mark]) -> bool:
         await asyncio.sleep(0.005)
-        self.committed = marks[TOPIC].offset
+        self._marks |= {partition: mark.offset for partition, mark in marks.items()}
         return True
 
     def highwater(self, partition: Partition) -> int | None:
-        return len(self.log)
+        return self._ends[partition]
 
     async def send(
         self,
@@ -327,4 +344,6 @@ class World:
         headers: Any,
         timestamp_ms: int | None = None,
     ) -> None:
-        self.letters.append({name: text.decode() for name, text in headers})
+        letter = {name: text.decode() for name, text in headers}
+        self.letters.append(letter)
+        self.dead.setdefault(key or b"", []).append(letter["klaviyo.reason"])

@@ -1,0 +1,31 @@
+"""The demo's proof: it fails when any of the mappings is missing, and only then."""
+
+import tomllib
+
+import pytest
+
+from pipeline.demo.foreign import MAPPINGS, TOPICS, changes
+from pipeline.demo.proof import compare, counted, fetch
+from pipeline.demo.shop import Shop
+from schemas.mapping import read
+from tests.consent.world import World
+from tests.virtual_time import virtual
+
+TABLES = tomllib.loads(MAPPINGS)["mapping"]
+
+
+@pytest.mark.parametrize("dropped", ["none", *TABLES])
+@virtual
+async def test_the_proof_needs_every_mapping(dropped: str) -> None:
+    mappings, faults = read({name: TABLES[name] for name in TABLES if name != dropped})
+    assert not faults
+    shop = Shop()
+    async with World(topics=TOPICS, mappings=mappings, writes=False) as world:
+        for made in changes(shop):
+            world.put(made.topic, made.key, made.value)
+        await world.settled()
+        stored = await fetch(world.sandbox.url)
+        stored.dead = world.dead
+        stored.skipped = counted(world.metrics.skipped, "reason")
+    differing = [finding.what for finding in compare(shop, stored) if not finding.good]
+    assert bool(differing) == (dropped != "none"), differing
