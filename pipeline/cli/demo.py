@@ -26,6 +26,8 @@ def demo(
     with needs_demo("demo"):
         from pipeline.demo import run  # noqa: PLC0415
 
-    configure(Log(level="warning"), sys.stderr)
+    # Of warnings there is one, which is no news here: that an embedded broker keeps no
+    # transactions.
+    configure(Log(level="error"), sys.stderr)
     if not asyncio.run(run(seconds, Console())):
         raise typer.Exit(1)

@@ -54,7 +54,8 @@ async def run(seconds: float, console: Console) -> bool:
     console.print(
         f"a shop makes {shop.made} changes, some bad on purpose, some in the shapes of "
         "other shops and of Debezium. Real pipeline, embedded Kafka, local Klaviyo with "
-        "the official limits"
+        "the official limits",
+        soft_wrap=not console.is_terminal,
     )
     async with Sandbox() as sandbox:
         with Broker() as broker:
@@ -157,7 +158,7 @@ def _progress(console: Console) -> Iterator[Show]:
             if time.monotonic() - last >= PLAIN_EVERY:
                 last = time.monotonic()
                 parts = ", ".join(f"{count} {name}" for name, count in ended.items())
-                console.print(f"sent {sent}: {parts}")
+                console.print(f"sent {sent}: {parts}".replace("_", "-"))
 
         yield line
         return
