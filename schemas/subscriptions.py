@@ -19,7 +19,6 @@ from schemas.commands import Channel
 
 __all__ = [
     "LARGEST",
-    "MEMBERS",
     "UNSUBSCRIBED",
     "Place",
     "Row",
@@ -32,14 +31,13 @@ __all__ = [
     "unsubscribe",
 ]
 
-MEMBERS: Final = 1_000  # profile ids in one call, every revision
 UNSUBSCRIBED: Final = 100  # profiles in one unsubscribe job, every revision
 # From here on a job takes 1,000 profiles, and consent may carry a time of its own.
 _LARGE_SINCE: Final = "2024-07-15"
 # Before, an unsubscribe job takes its channels from the identifiers that stand in a row.
 _NAMED_SINCE: Final = "2024-10-15"
 _SMALL: Final = 100  # profiles in one subscribe job before
-LARGEST: Final = 1_000  # and since
+LARGEST: Final = 1_000  # and since; as many profile ids go in one call for a list
 
 Status: TypeAlias = Literal["SUBSCRIBED", "UNSUBSCRIBED"]
 _IDENTIFIERS: Final[dict[Channel, str]] = {"email": "email", "sms": "phone_number"}

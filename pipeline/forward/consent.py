@@ -342,21 +342,19 @@ class _Round:
         for index, _ in who:
             if (each := await self._id(index, known)) is not None:
                 ids[each] = index
-        names = list(ids)
-        for start in range(0, len(names), subscriptions.MEMBERS):
-            rest = names[start : start + subscriptions.MEMBERS]
-            while rest:
-                answer = await call(group, subscriptions.members(rest))
-                if isinstance(answer, Accepted):
-                    break
-                places = map(subscriptions.place, (f.pointer for f in answer.faults))
-                named = {place.row for place in places if place}
-                if not named:
-                    self._gone([ids[each] for each in rest], group)
-                    break
-                for _ in named:
-                    self._lost("lists")  # merged or deleted since we looked
-                rest = [each for i, each in enumerate(rest) if i not in named]
+        rest = list(ids)  # of a group, which is no larger than what one call takes
+        while rest:
+            answer = await call(group, subscriptions.members(rest))
+            if isinstance(answer, Accepted):
+                break
+            places = map(subscriptions.place, (f.pointer for f in answer.faults))
+            named = {place.row for place in places if place}
+            if not named:
+                self._gone([ids[each] for each in rest], group)
+                break
+            for _ in named:
+                self._lost("lists")  # merged or deleted since we looked
+            rest = [each for i, each in enumerate(rest) if i not in named]
 
     async def _id(self, index: int, known: Known) -> str | None:
         """Klaviyo's id of the customer; writing the profile once more tells it."""

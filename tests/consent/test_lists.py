@@ -1,5 +1,7 @@
 """Lists by name: who is put on them, taken off, and what a missing one costs."""
 
+import asyncio
+
 from tests.consent.world import (
     ADA,
     ADD,
@@ -144,6 +146,22 @@ async def test_a_missing_list_costs_the_list(revision: str) -> None:
         assert world.count(CREATE) == 0
         assert world.lost("lists") == 4
         assert world.count(LISTS) == 2, "each is looked for once"
+
+
+@each
+@virtual
+async def test_a_missing_list_is_looked_for_again_after_five_minutes(
+    revision: str,
+) -> None:
+    async with World(revision) as world:
+        await world.heard(**ADA, lists={"add": ["VIP"]})
+        world.group("VIP")
+        await world.heard(**ADA, lists={"add": ["VIP"]})
+        assert world.members("VIP") == set()
+        await asyncio.sleep(300)
+        await world.heard(**ADA, lists={"add": ["VIP"]})
+        assert world.members("VIP") == {"C-1"}
+        assert world.count(LISTS) == 2
 
 
 @each

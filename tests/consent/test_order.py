@@ -113,23 +113,28 @@ def test_the_last_word_counts(
 
 @each
 @pytest.mark.parametrize("restart", [False, True])
+@pytest.mark.parametrize(
+    ("first", "then", "status"), [(YES, NO, "UNSUBSCRIBED"), (NO, YES, "SUBSCRIBED")]
+)
 @virtual
 async def test_an_opposite_word_waits_until_the_one_before_shows(
-    revision: str, *, restart: bool
+    revision: str, first: Any, then: Any, status: str, *, restart: bool
 ) -> None:
     """Klaviyo works off two jobs in any order; here the first takes longer."""
-    async with World(revision, subscribe_delay=50.0) as world:
-        world.say(**ADA, consent=YES)
-        while not world.committed:
+    async with World(revision) as world:
+        await world.heard(**ADA, consent=then)
+        world.change(subscribe_delay=50.0)
+        world.say(**ADA, consent=first)
+        while world.committed < 2:
             await asyncio.sleep(0.1)
         if restart:
             await world.restart()
-        world.sandbox.settings = world.sandbox.settings.changed({"subscribe_delay": 0.0})
-        world.say(**ADA, consent=NO)
+        world.change(subscribe_delay=0.0)
+        world.say(**ADA, consent=then)
         await world.settled()
         await asyncio.sleep(60)
         world.sandbox.state.catch_up()
-        assert world.status() == "UNSUBSCRIBED"
+        assert world.status() == status
 
 
 @each

@@ -171,14 +171,12 @@ async def test_an_outage_is_waited_out(revision: str, action: dict[str, Any]) ->
 @virtual
 async def test_a_missing_scope_halts_and_goes_on(revision: str) -> None:
     async with World(revision) as world:
-        world.sandbox.settings = world.sandbox.settings.changed(
-            {"missing_scopes": ["subscriptions:write"]}
-        )
+        world.change(missing_scopes=["subscriptions:write"])
         world.say(**ADA, consent=YES)
         await asyncio.sleep(30)
         assert world.number("halted", reason="forbidden") == 1
         assert world.committed == 0
-        world.sandbox.settings = world.sandbox.settings.changed({"missing_scopes": []})
+        world.change(missing_scopes=[])
         await world.settled()
         assert world.status() == "SUBSCRIBED"
         assert not world.letters

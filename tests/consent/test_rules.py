@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 
+from pipeline.sandbox.consent import Channel
 from tests.consent.world import (
     ADA,
     IMPORT,
@@ -112,6 +113,22 @@ async def test_who_unsubscribed_at_klaviyo_since_stays_so(revision: str) -> None
 
 
 @each
+@pytest.mark.parametrize("at_klaviyo", [1_795_392_000.0, None])
+@virtual
+async def test_nor_who_unsubscribed_from_text_messages(
+    revision: str, at_klaviyo: float | None
+) -> None:
+    """Where Klaviyo does not say since when, nobody is subscribed on a guess."""
+    async with World(revision) as world:
+        await world.heard(id="C-1", email="ada@shop.dev", phone=ADA["phone"])
+        world.consent().channels["sms.marketing"] = Channel("UNSUBSCRIBED", at_klaviyo)
+        await world.heard(at(-60), **ADA, consent={"sms": {"status": "subscribed"}})
+        assert world.status("sms") == "UNSUBSCRIBED"
+        assert world.count(SUBSCRIBE) == 0
+        assert world.number("consent_withheld_total", reason="newer") == 1
+
+
+@each
 @pytest.mark.parametrize(
     "reason", ["USER_SUPPRESSED", "SPAM_COMPLAINT", "UNSUBSCRIBE", "HARD_BOUNCE"]
 )
@@ -211,11 +228,11 @@ async def test_one_subscribe_job_in_30_minutes(revision: str) -> None:
     async with World(revision, opt_in="double_opt_in") as world:
         await world.heard(**ADA, consent=YES)
         for _ in range(3):
-            await world.settled()
+            await asyncio.sleep(590)
             await world.heard(**ADA, consent=YES)
         assert world.count(SUBSCRIBE) == 1
         assert world.number("consent_withheld_total", reason="repeated") == 3
-        await asyncio.sleep(1800)
+        await asyncio.sleep(30)
         await world.heard(**ADA, consent=YES)
         assert world.count(SUBSCRIBE) == 2
 
@@ -242,6 +259,19 @@ async def test_a_change_of_state_may_come_at_once(revision: str) -> None:
 
 @each
 @virtual
+async def test_a_change_at_klaviyo_may_be_answered_at_once(revision: str) -> None:
+    async with World(revision) as world:
+        await world.heard(**ADA, consent=YES)
+        await asyncio.sleep(60)
+        world.consent().unsubscribe("email.marketing", world.clock.now())
+        await asyncio.sleep(60)
+        await world.heard(**ADA, consent=YES)
+        assert world.status() == "SUBSCRIBED"
+        assert world.count(SUBSCRIBE) == 2
+
+
+@each
+@virtual
 async def test_sms_needs_a_valid_phone(revision: str) -> None:
     async with World(revision) as world:
         sms = {"sms": {"status": "subscribed"}}
@@ -255,7 +285,7 @@ async def test_sms_needs_a_valid_phone(revision: str) -> None:
 async def test_nothing_of_a_refused_profile_is_sent(revision: str) -> None:
     """Its consent would make a profile of its own."""
     async with World(revision) as world:
-        world.sandbox.settings = world.sandbox.settings.changed({"max_profile": 100})
+        world.change(max_profile=100)
         await world.heard(**ADA, consent=YES, custom_fields={"a": "x" * 200})
         assert len(world.letters) == 1
         assert world.count(SUBSCRIBE) == 0

@@ -235,6 +235,10 @@ class World:
         self.say(occurred_at, **customer)
         return await self.settled()
 
+    def change(self, **klaviyo: Any) -> None:
+        """Change the sandbox."""
+        self.sandbox.settings = self.sandbox.settings.changed(klaviyo)
+
     # -- what outsiders see --------------------------------------------------------------
 
     def profile(self, email: str = "ada@shop.dev") -> Profile:
