@@ -1,6 +1,7 @@
 """Who is subscribed, who is not, and who is left alone."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,12 @@ from tests.consent.world import (
     fault,
 )
 from tests.virtual_time import virtual
+
+# What becomes of contradictions: consent, who is on the list, what is counted.
+SUBSCRIBED: Any = "SUBSCRIBED", set(), "consent"
+UNSUBSCRIBED: Any = "UNSUBSCRIBED", set(), "consent"
+ON_IT: Any = "NEVER_SUBSCRIBED", {"C-1"}, "lists"
+NOT_ON_IT: Any = "NEVER_SUBSCRIBED", set(), "lists"
 
 
 @each
@@ -278,6 +285,32 @@ async def test_sms_needs_a_valid_phone(revision: str) -> None:
         await world.heard(id="C-1", email="ada@shop.dev", phone="123", consent=sms)
         assert world.writes() == [IMPORT]
         assert world.lost("consent") == 1
+
+
+@each
+@pytest.mark.parametrize(
+    ("said", "status", "members", "lost"),
+    [
+        ({"custom_fields": {"SubscribeProfile": "no"}, "consent": YES}, *SUBSCRIBED),
+        ({"consent": NO, "custom_fields": {"SubscribeProfile": 1}}, *UNSUBSCRIBED),
+        ({"custom_fields": {"LIST_VIP": 1, "UCLIST_VIP": 1}}, *NOT_ON_IT),
+        ({"custom_fields": {"UCLIST_VIP": 1, "LIST_VIP": 1}}, *ON_IT),
+        ({"custom_fields": {"UCLIST_VIP": 1}, "lists": {"add": ["VIP"]}}, *ON_IT),
+        ({"lists": {"remove": ["VIP"], "add": ["VIP"]}}, *NOT_ON_IT),
+    ],
+)
+@virtual
+async def test_of_contradictions_the_last_typed_one_wins(
+    revision: str, said: Any, status: str, members: set[str], lost: str
+) -> None:
+    """The order is custom_fields, consent, lists.add, lists.remove."""
+    async with World(revision) as world:
+        world.group("VIP")
+        await world.heard(**ADA, **said)
+        assert world.status() == status
+        assert world.members("VIP") == members
+        assert world.lost(lost) == 1
+        assert not world.letters
 
 
 @each
