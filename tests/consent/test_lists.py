@@ -51,7 +51,8 @@ async def test_custom_fields_say_the_same(revision: str) -> None:
         assert world.status() == "SUBSCRIBED"
         assert world.status("sms") == "NEVER_SUBSCRIBED", "sms has to be said expressly"
         assert world.profile().properties == {"tier": 7}
-        await world.heard(**ADA, custom_fields={"SubscribeProfile": 0})
+        fields = {"SubscribeProfile": 0, "UCLIST_VIP": "off"}
+        await world.heard(**ADA, custom_fields=fields)
         assert world.status() == world.status("sms") == "UNSUBSCRIBED"
         assert world.members("VIP") == {"C-1"}
 

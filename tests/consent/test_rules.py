@@ -169,9 +169,12 @@ async def test_the_owner_of_the_address_decides(revision: str) -> None:
         await world.heard(id="C-1", email="ada@shop.dev")
         await world.heard(id="C-2", email="eve@shop.dev")
         world.consent("eve@shop.dev").unsubscribe("email.marketing", world.clock.now())
-        await world.heard(at(-60), id="C-1", email="eve@shop.dev", consent=YES)
+        said = {"id": "C-1", "email": "eve@shop.dev", "consent": YES}
+        world.group("VIP")
+        await world.heard(at(-60), **said, lists={"add": ["VIP"]})
         assert world.status(email="eve@shop.dev") == "UNSUBSCRIBED"
         assert world.count(SUBSCRIBE) == 0
+        assert world.members("VIP") == {"C-1"}
 
 
 @each
@@ -278,11 +281,22 @@ async def test_a_change_at_klaviyo_may_be_answered_at_once(revision: str) -> Non
 
 
 @each
+@pytest.mark.parametrize(
+    ("channel", "who"),
+    [
+        ("sms", {"email": "ada@shop.dev", "phone": "123"}),
+        ("sms", {"email": "ada@shop.dev"}),
+        ("email", {"email": "a..b@shop.dev", "phone": "+12025550123"}),
+        ("email", {}),
+    ],
+)
 @virtual
-async def test_sms_needs_a_valid_phone(revision: str) -> None:
+async def test_a_channel_needs_a_valid_address(
+    revision: str, channel: str, who: dict[str, str]
+) -> None:
     async with World(revision) as world:
-        sms = {"sms": {"status": "subscribed"}}
-        await world.heard(id="C-1", email="ada@shop.dev", phone="123", consent=sms)
+        said = {channel: {"status": "subscribed"}}
+        await world.heard(id="C-1", **who, consent=said)
         assert world.writes() == [IMPORT]
         assert world.lost("consent") == 1
 
