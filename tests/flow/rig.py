@@ -26,7 +26,7 @@ from pipeline.sandbox.faults import Rule
 from pipeline.settings import Kafka
 from tests.flow.service import Service
 
-__all__ = ["Rig", "until"]
+__all__ = ["Rig", "events", "until"]
 
 
 async def until(
@@ -40,6 +40,22 @@ async def until(
     except TimeoutError:
         message = f"not within {within} s: {what or true}"
         raise AssertionError(message) from None
+
+
+def events(sandbox: Sandbox) -> list[dict[str, Any]]:
+    """The events Klaviyo holds."""
+    held = sandbox.state.events
+    names = {metric.id: metric.name for metric in held.metrics()}
+    return [
+        {
+            "metric": names[event.metric],
+            "unique_id": event.unique_id,
+            "value": event.value,
+            "value_currency": event.currency,
+            "properties": json.loads(event.properties),
+        }
+        for event in held
+    ]
 
 
 @dataclass
@@ -198,18 +214,7 @@ class Rig:
 
     def events(self) -> list[dict[str, Any]]:
         """The events Klaviyo holds."""
-        held = self.sandbox.state.events
-        names = {metric.id: metric.name for metric in held.metrics()}
-        return [
-            {
-                "metric": names[event.metric],
-                "unique_id": event.unique_id,
-                "value": event.value,
-                "value_currency": event.currency,
-                "properties": json.loads(event.properties),
-            }
-            for event in held
-        ]
+        return events(self.sandbox)
 
     @property
     def accepted(self) -> int:
