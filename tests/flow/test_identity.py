@@ -7,7 +7,9 @@ import pytest
 
 from pipeline.demo.shop import Made
 from pipeline.sandbox.profile import Profile
+from tests.consent.world import World, fault
 from tests.flow.rig import Rig
+from tests.virtual_time import virtual
 
 REVISIONS = ("2025-01-15", "2026-07-15")
 IMPORTS = "POST /api/profile-bulk-import-jobs"
@@ -99,6 +101,46 @@ async def test_a_conflict_costs_the_weaker_identifiers(rig: Rig, revision: str) 
     assert await clashing(rig, klaviyo__api_revision=revision) == (1, 0)
     assert [each["email"] for each in people(rig)] == ["ada@shop.dev", "shared@shop.dev"]
     assert names(rig) == ["New", None]
+
+
+MAIL, PHONE = "shared@shop.dev", "+12025550123"
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+@pytest.mark.parametrize(
+    ("said", "whose"),
+    [
+        ({"id": "C-1", "email": MAIL, "phone": PHONE}, {"external_id": "C-1"}),
+        ({"id": "C-1", "phone": PHONE}, {"external_id": "C-1"}),
+        ({"email": MAIL, "phone": PHONE}, {"email": MAIL}),
+    ],
+)
+@virtual
+async def test_the_strongest_identifier_decides(
+    revision: str, said: dict[str, str], whose: dict[str, str]
+) -> None:
+    """Each of the three has a profile of its own."""
+    async with World(revision) as world:
+        await world.heard(id="C-1")
+        await world.heard(email=MAIL)
+        await world.heard(phone=PHONE)
+        await world.heard(**said, first_name="New")
+        profiles = world.sandbox.state.profiles
+        assert [p.identifiers for p in profiles if p.fields] == [whose]
+        assert world.lost("identity_conflict") == 1
+        assert not world.letters
+
+
+@pytest.mark.parametrize("revision", REVISIONS)
+@virtual
+async def test_a_profile_that_vanished_is_looked_for_again(revision: str) -> None:
+    """Klaviyo found it, and it was merged away before the write reached it."""
+    async with World(revision) as world:
+        gone = {"kind": "status", "status": 404}
+        fault(world, "/api/profile-import", gone, times=1)
+        await world.heard(id="C-1", title="Dr")
+        assert [p.fields for p in world.sandbox.state.profiles] == [{"title": "Dr"}]
+        assert not world.letters
 
 
 @pytest.mark.timeout(60)
