@@ -128,7 +128,7 @@ def _mapped(message: Message, mappings: Sequence[Mapping]) -> Mapped | Ended:
         return _TOMBSTONE  # in Connect's envelope
     if debezium.changes_nothing(document):
         return _UNKNOWN
-    return _made(message.tag, document, mappings)
+    return _made(document, mappings)
 
 
 def _buried(key: bytes, mappings: Sequence[Mapping]) -> Mapped | Ended:
@@ -137,18 +137,17 @@ def _buried(key: bytes, mappings: Sequence[Mapping]) -> Mapped | Ended:
         document = debezium.payload(_ANY.decode(key))
     except msgspec.DecodeError:
         document = key.decode()
-    made = _made(None, document, [one for one in mappings if one.tombstones])
+    made = _made(document, [one for one in mappings if one.tombstones])
     return _TOMBSTONE if made is _UNKNOWN else made
 
 
 def _made(
-    tag: str | None,
     document: Any,  # noqa: ANN401  any JSON value
     mappings: Sequence[Mapping],
 ) -> Mapped | Ended:
     """Let the first mapping that takes the document make the event."""
     for mapping in mappings:
-        takes = mapping.takes(tag, document)
+        takes = mapping.takes(document)
         if isinstance(takes, Rejected):
             return takes
         if not takes:

@@ -41,10 +41,8 @@ class Mapping(msgspec.Struct, frozen=True):
     tombstones: bool = False  # takes null values; the document is the record's key
     clear: bool = False  # a null clears the field instead of leaving it alone
 
-    def takes(self, tag: str | None, document: Any) -> bool | Rejected:  # noqa: ANN401
-        """Return whether a message of the type `tag` is for this mapping."""
-        if self.from_type and self.from_type != tag:
-            return False
+    def takes(self, document: Any) -> bool | Rejected:  # noqa: ANN401
+        """Return whether a message of its topic and type is for this mapping."""
         if self.when is None:
             return True
         try:

@@ -136,7 +136,8 @@ async def test_the_strongest_identifier_decides(
 async def test_a_profile_that_vanished_is_looked_for_again(revision: str) -> None:
     """Klaviyo found it, and it was merged away before the write reached it."""
     async with World(revision) as world:
-        gone = {"kind": "status", "status": 404}
+        errors = [{"id": "1", "code": "not_found", "title": "Not found."}]
+        gone = {"kind": "status", "status": 404, "body": {"errors": errors}}
         fault(world, "/api/profile-import", gone, times=1)
         await world.heard(id="C-1", title="Dr")
         assert [p.fields for p in world.sandbox.state.profiles] == [{"title": "Dr"}]

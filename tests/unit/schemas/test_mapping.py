@@ -217,6 +217,7 @@ def test_our_own_records_are_not_mapped() -> None:
         ("text(@)", True, "true"),
         ("text(@)", {"ä": [1]}, '{"ä":[1]}'),
         ("upper(@)", "eur", "EUR"),
+        ("lower(@)", "ADA@Shop.dev", "ada@shop.dev"),
         ("lower(@)", None, None),
         ("join(' ', @)", ["a", None, 5], "a 5"),
         ("join(' ', @)", [None], None),
