@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.demo.foreign import MAPPINGS, TOPICS, changes
 from pipeline.demo.proof import compare, counted, fetch
-from pipeline.demo.shop import Shop
+from pipeline.demo.shop import CUSTOMERS, ORDERS, Shop
 from schemas.mapping import read
 from tests.consent.world import World
 from tests.virtual_time import virtual
@@ -20,8 +20,9 @@ async def test_the_proof_needs_every_mapping(dropped: str) -> None:
     mappings, faults = read({name: TABLES[name] for name in TABLES if name != dropped})
     assert not faults
     shop = Shop()
-    async with World(topics=TOPICS, mappings=mappings, writes=False) as world:
-        for made in changes(shop):
+    topics = (CUSTOMERS, ORDERS, *TOPICS)
+    async with World(topics=topics, mappings=mappings, writes=False) as world:
+        for made in (*changes(shop), *shop.day(20, 10)):
             world.put(made.topic, made.key, made.value)
         await world.settled()
         stored = await fetch(world.sandbox.url)
