@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.consent.world import World, each, fault
+from tests.consent.world import IMPORT, World, each, fault
 from tests.flow.rig import events
 from tests.virtual_time import virtual
 
@@ -56,6 +56,7 @@ async def test_of_a_profile(revision: str, bad: dict[str, Any], field: str) -> N
         (profile,) = world.sandbox.state.profiles
         assert profile.fields == {"title": "Dr"}
         assert profile.properties == {"tier": "gold"}
+        assert world.count(IMPORT) == 1, "found before it was sent"
         assert world.lost(field) == 1
         assert not world.letters
 
