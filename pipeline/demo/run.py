@@ -197,7 +197,8 @@ def _report(
     console.print(
         "proof: shop and Klaviyo agree, record by record"
         if good
-        else "proof: FAILED, see above"
+        else "proof: FAILED, see above",
+        style="bold green" if good else "bold red",
     )
     return good
 
