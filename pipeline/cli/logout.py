@@ -13,7 +13,7 @@ def logout(context: typer.Context) -> None:
     import asyncio  # noqa: PLC0415
 
     settings = Options.of(context).settings()
-    if settings.klaviyo.api_key.get_secret_value():
+    if settings.klaviyo.api_key.get_secret_value() and not settings.uses_oauth:
         raise SettingsError(
             "klaviyo.api_key is set, and a private key knows no logout: delete the key "
             "at Klaviyo (Settings, API keys) and take it out of the settings."

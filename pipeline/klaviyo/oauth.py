@@ -47,7 +47,7 @@ _VERIFIER: Final = 64  # characters; RFC 7636 allows 43 to 128
 # oauthlib refuses http; whether that is right here (loopback, the sandbox) is decided by
 # the settings. Only the query or the body of what it makes with this URL is used.
 _PLACE: Final = "https://localhost/"
-_OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _LIMITED = 200, 400, 401, 403, 429
+_OK, _BAD_REQUEST, _UNAUTHORIZED, _FORBIDDEN, _TOO_MANY = 200, 400, 401, 403, 429
 
 
 class ClientRefused(PipelineError):
@@ -319,7 +319,7 @@ class OAuth:
                 f"Klaviyo does not answer at {self._base}{path} ({explain(reason)}). "
                 "Check klaviyo.api_url and the way to it (DNS, proxy, firewall)."
             ) from None
-        if answer.status == _LIMITED:
+        if answer.status == _TOO_MANY:
             told, date = answer.headers.get("Retry-After"), answer.headers.get("Date")
             wait = retry_after(told, date, self._clock.now()) or 0.0
             raise Unavailable(

@@ -161,11 +161,16 @@ class Session:
                 call.permit.unused()
 
     async def once(self, call: Call) -> Attempt:
-        """One attempt, whatever comes of it, halting nothing: for `check`."""
-        attempt = await self._attempt(call, halting=False)
-        if attempt is None:
-            raise AssertionError("only a halting attempt gives way to a halt")
-        return attempt
+        """One attempt, whatever comes of it, halting nothing: for `check`.
+
+        One more if it was refused for a credential that is not in force.
+        """
+        while True:
+            attempt = await self._attempt(call, halting=False)
+            if attempt is None:
+                raise AssertionError("only a halting attempt gives way to a halt")
+            if not attempt.excused:
+                return attempt
 
     # -- retry ----------------------------------------------------------------------
 

@@ -197,6 +197,9 @@ async def test_what_can_be_wrong_has_its_exit_code_and_says_what_to_do(
         code, out = await Command.run(two, "check")
         assert code == 2
         assert "both set" in out
+        code, out = await Command.run(two, "logout")  # the way out of it
+        assert code == 0
+        assert "Disconnected" in out
 
 
 async def test_a_scope_that_a_run_needs_is_missed_though_nobody_asked_for_it(

@@ -303,6 +303,22 @@ async def test_a_401_to_a_new_token_is_tried_again_without_halt_or_refresh() -> 
 
 
 @virtual
+async def test_a_look_gives_a_new_token_its_second_chance_too() -> None:
+    async with World() as world:
+        await world.login()
+        replica = await world.replica()
+        rule = Rule(
+            match=Match(path="/api/accounts", times=1),
+            action=Action(kind="status", status=401),
+        )
+        world.sandbox.faults.add(rule)
+        assert (await replica.client.look.probe()).standing == "ok"
+        assert rule.fired == 1
+        world.set(revoked_keys=["*"])
+        assert (await replica.client.look.probe()).standing == "unauthorized"
+
+
+@virtual
 async def test_a_new_token_has_one_second_chance_and_no_more() -> None:
     async with World() as world:
         await world.login()
