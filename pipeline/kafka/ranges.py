@@ -16,12 +16,13 @@ from aiokafka.errors import (
 
 from pipeline.errors import KafkaUnreachable, PipelineError, SettingsError
 from pipeline.kafka.client import Client
+from pipeline.kafka.connection import FAILURES
 from pipeline.kafka.consumer import read
 from pipeline.kafka.positions import Bounds
 from pipeline.observe.health import Health
 from pipeline.records import Partition, Record
 
-__all__ = ["Ranges", "Span", "Timeless", "Unreadable", "look", "moments"]
+__all__ = ["Ranges", "Span", "Timeless", "Unreadable", "look", "moments", "topics"]
 
 SILENCE: Final = 5.0  # s without a record after which we ask whether Kafka is there
 LOOK: Final = 3.0  # s for the answer
@@ -51,6 +52,11 @@ async def look(
     return await _answered(client.bounds(partitions))
 
 
+async def topics(client: Client, exclude: Collection[str]) -> frozenset[str]:
+    """Ask which of the settings' topics exist; as `look`."""
+    return await _answered(client.topics(exclude))
+
+
 async def moments(
     client: Client, times: Mapping[Partition, int], bounds: Mapping[Partition, Bounds]
 ) -> dict[Partition, int]:
@@ -75,15 +81,16 @@ async def _answered(asked: Awaitable[T]) -> T:
     try:
         async with asyncio.timeout(ANSWER):
             return await asked
-    except TimeoutError:
-        raise KafkaUnreachable(
-            f"No broker says in {ANSWER:.0f} s what the topics hold. Check the health of "
-            "the cluster, then call again."
-        ) from None
     except KafkaError as error:
         raise Unreadable(
             f"The broker does not say what the topics hold ({error!r}). Check the rights "
-            "of the user: DESCRIBE and READ on the topics, DESCRIBE on the group."
+            "of the user (DESCRIBE and READ on the topics, DESCRIBE on the group) and "
+            "the health of the cluster."
+        ) from None
+    except FAILURES as error:
+        raise KafkaUnreachable(
+            f"No broker says what the topics hold ({error!r}). Check the health of the "
+            "cluster, then call again."
         ) from None
 
 

@@ -8,9 +8,9 @@ account in the state topic, and the same call goes on with it.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -21,7 +21,7 @@ from pipeline.forward.plan import Planner
 from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.positions import decide
 from pipeline.kafka.producer import Producer
-from pipeline.kafka.ranges import Span, Timeless, look, moments
+from pipeline.kafka.ranges import Span, Timeless, look, moments, topics
 from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
 from pipeline.klaviyo.client import Client as Klaviyo
@@ -42,6 +42,7 @@ from pipeline.stages import context, require_history
 
 __all__ = ["Job"]
 
+T = TypeVar("T")
 Kind = TypeVar("Kind", bound=DeadLetters)
 Watch = TypeVar("Watch", bound=Watched)
 
@@ -139,8 +140,8 @@ class Job:
                     "showing", found, chosen, planner, self._shown(), _nothing
                 )
             else:
-                left = await followed(self._shelf(found), marks)
-                await marks.put([each.mark for each in left], "sent")
+                left = await self._waited(followed(self._shelf(found), marks))
+                await marks.put([each.mark for each in left or ()], "sent")
                 again = self._letters(Again)
                 await self._carrier.carry(
                     "sending", found, chosen, planner, again, chosen.settled
@@ -168,9 +169,9 @@ class Job:
 
     async def sources(self) -> list[str]:
         """Give the topics the service reads that exist."""
-        topics = self._settings.topics
-        ours = {topics.dead_letters, topics.state}
-        found = sorted(await self._kafka.topics(exclude=ours))
+        settings = self._settings.topics
+        ours = {settings.dead_letters, settings.state}
+        found = sorted(await topics(self._kafka, ours))
         if not found:
             raise SettingsError(
                 "None of kafka.topics exists: create them (klaviyo-pipeline topics "
@@ -242,9 +243,7 @@ class Job:
         Raises `Refused`, `Halted`, and `SettingsError` for a backfill that would mail.
         """
         if self._dry is None:
-            found = await connecting(
-                self._klaviyo.accounts(), self._health, self._stop, self._report
-            )
+            found = await self._waited(self._klaviyo.accounts())
             await same_account(self._settings, found)
         require_history(self._context, self._klaviyo.served)
 
@@ -265,11 +264,11 @@ class Job:
     def _planner(self, kind: type[Watch]) -> Watch:
         return kind(self._context, self._settings.mapping, self._registry, self._touched)
 
-    async def _shelf(self, found: Mapping[Partition, Span]) -> AsyncIterator[Letter]:
-        async for one in letters(self._kafka, found, self._health):
-            if self._stop.is_set():
-                return
-            yield one
+    async def _waited(self, asked: Coroutine[Any, Any, T]) -> T | None:
+        return await connecting(asked, self._health, self._stop, self._report)
+
+    def _shelf(self, found: Mapping[Partition, Span]) -> AsyncIterator[Letter]:
+        return letters(self._kafka, found, self._health)
 
     async def _known(self, ranges: Mapping[Partition, Span]) -> frozenset[Origin]:
         """Give the records of these ranges that are dead letters already."""
@@ -278,7 +277,8 @@ class Job:
         async with self._state("dead-letters") as state:
             marks = Marks(state)
             await marks.load()
-            return frozenset(await there(self._shelf(found), marks, ranges))
+            known = await self._waited(there(self._shelf(found), marks, ranges))
+            return frozenset(known or ())
 
     def _letters(self, kind: type[Kind]) -> Kind:
         settings = self._settings

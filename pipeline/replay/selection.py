@@ -102,7 +102,8 @@ class Touched:
         """A record is sent again."""
         if not isinstance(planned, Plan) or not planned.commands:
             return
-        self.since = min(record.timestamp, self.since or record.timestamp)
+        since = record.timestamp if self.since is None else self.since
+        self.since = min(record.timestamp, since)
         if len(self._who) < MANY:
             for command in planned.commands:
                 self._who.update(map(hash, command.identity.names()))

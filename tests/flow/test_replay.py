@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiokafka import AIOKafkaProducer
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
@@ -71,6 +72,26 @@ async def test_the_newest_wins_though_an_old_range_is_sent_again(rig: Rig) -> No
     assert ended.code == 0, ended.err
     assert ended.out.startswith("3 records")
     assert rig.profile("C-1")["first_name"] == "n9"
+
+
+@pytest.mark.kafka
+@pytest.mark.timeout(60)
+async def test_the_newest_wins_though_it_has_no_time(rig: Rig) -> None:
+    """A partition whose records have times does not speak for one whose have none."""
+    async with AIOKafkaProducer(bootstrap_servers=rig.bootstrap) as writer:
+        for number, timestamp in enumerate((-1, 1_700_000_000_000)):
+            made = named(9, f"C-{number}")
+            at = {"partition": number, "timestamp_ms": timestamp}
+            await writer.send_and_wait(rig.customers, made.value, made.key, **at)
+    content = {"id": "O-1", "customer": {"id": "C-0", "first_name": "old"}}
+    value = json.dumps({"type": "order.placed", "order": content}).encode()
+    await rig.send([Made("shop.orders", b"C-0", value)])
+    assert (await call(rig, "replay", "--topic", rig.customers)).out[:2] == "2 "
+    assert (await call(rig, "replay", "--topic", rig.orders)).out[:2] == "1 "
+    assert rig.profile("C-0")["first_name"] == "n9"
+    timed = await call(rig, "replay", "--topic", rig.customers, "--from", "2000-01-01")
+    assert timed.code == 2, "one would be left out without a word"
+    assert "by its time" in timed.err
 
 
 @pytest.mark.timeout(60)

@@ -13,7 +13,9 @@ from aiokafka.client import AIOKafkaClient
 from pipeline.errors import KafkaUnreachable
 from pipeline.kafka import producer
 from pipeline.kafka.admin import Admin
+from pipeline.kafka.client import Client
 from pipeline.kafka.producer import Producer
+from pipeline.kafka.ranges import Unreadable, look, topics
 from pipeline.kafka.transactions import Away, Transactions
 from pipeline.settings import Kafka
 from tests.brokers.apache import Apache
@@ -42,6 +44,29 @@ async def test_whoever_connects_says_that_kafka_is_away(
     monkeypatch.setattr(producer, "START_LIMIT", 1.0)  # it tries again for so long
     with pytest.raises(KafkaUnreachable):
         await opening(settings)
+
+
+async def test_who_looks_what_topics_hold_says_so_too(
+    kafka: Apache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    topic = uuid.uuid4().hex
+    kafka.create(topic)
+    client = Client(Kafka(bootstrap_servers=kafka.bootstrap, topics=(topic,)))
+    await client.open()
+    try:
+        assert await topics(client, ()) == {topic}
+        monkeypatch.setattr(AIOKafkaClient, "get_random_node", lambda _: None)
+        with pytest.raises(KafkaUnreachable, match="health of the cluster"):
+            await look(client, [(topic, 0)])
+        monkeypatch.setattr(AIOKafkaClient, "_get_conn", unconnected)
+        with pytest.raises(Unreadable, match="health of the cluster"):
+            await topics(client, ())
+    finally:
+        await client.close()
+
+
+async def unconnected(*_: Any, **__: Any) -> None:
+    """No broker takes a connection."""
 
 
 async def test_a_transaction_is_opened_anew(
