@@ -348,7 +348,7 @@ class _Round:
             if isinstance(answer, Accepted):
                 break
             places = map(subscriptions.place, (f.pointer for f in answer.faults))
-            named = {place.row for place in places if place}
+            named = {place.row for place in places if place and place.row < len(rest)}
             if not named:
                 self._gone([ids[each] for each in rest], group)
                 break

@@ -123,6 +123,18 @@ async def test_who_vanishes_in_the_very_moment_costs_the_list(revision: str) -> 
 
 @each
 @virtual
+async def test_a_refusal_that_names_nobody_of_ours_costs_the_list(revision: str) -> None:
+    async with World(revision) as world:
+        world.group("VIP")
+        fault(world, "/relationships/profiles", refusal("/data/7/id"), times=20)
+        await world.heard(**ADA, lists={"add": ["VIP"]})
+        assert world.count(ADD) == 2
+        assert world.lost("lists") == 1
+        assert not world.letters
+
+
+@each
+@virtual
 async def test_who_cannot_be_asked_for_is_not_guessed_at(revision: str) -> None:
     async with World(revision) as world:
         # The list of a filter is encoded: %40 stands for @.
