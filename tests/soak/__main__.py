@@ -173,11 +173,7 @@ async def _settled(
     shift: Shift, back: Reverse, marketer: Marketer, *services: Planted
 ) -> list[str]:
     """All has arrived on both sides; what has not."""
-    wrong = [
-        f"a service ended by itself: {service.output[-3000:]}"
-        for service in services
-        if not service.running
-    ]
+    wrong: list[str] = []
     try:
         await shift.drained(SETTLED)
     except TimeoutError:
@@ -188,7 +184,11 @@ async def _settled(
                 await asyncio.sleep(1)
     except TimeoutError:
         wrong.append(f"{marketer.missing(await back.read())} last edits were not said")
-    return wrong
+    return wrong + [
+        f"a service ended by itself: {service.output[-3000:]}"
+        for service in services
+        if not service.running
+    ]
 
 
 def main() -> bool:
