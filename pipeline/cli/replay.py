@@ -66,6 +66,11 @@ def _command(name: str, what: str, *, backfill: bool) -> Callable[..., None]:
                 f"{topic} holds dead letters, each with what became of it: use "
                 "klaviyo-pipeline dead-letters replay."
             )
+        if topic == settings.topics.state:
+            raise SettingsError(
+                f"{topic} holds notes of the service, and nothing to send: give a topic "
+                "of the shop."
+            )
         asked = Asked(topic, partition, place(since, "--from"), place(until, "--to"))
         selection = Everything() if key is None else OfKey(key)
         run = repr((asked, key, backfill))

@@ -164,6 +164,7 @@ async def test_bad_input_says_what_to_do(rig: Rig) -> None:
         ((*topic, "--from", "2026-02-01", "--to", "2026-01-01"), "exchange them"),
         ((*topic, "--diff"), "--dry-run"),
         (("--topic", rig.dead_letters), "dead-letters replay"),
+        (("--topic", f"state-{rig.number}"), "notes of the service"),
     ):
         ended = await call(rig, "replay", *arguments)
         assert ended.code == 2, (arguments, ended)
