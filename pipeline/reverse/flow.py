@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from pipeline.clock import Clock
-from pipeline.errors import PipelineError
+from pipeline.errors import KafkaUnreachable, PipelineError
 from pipeline.kafka.producer import TooLarge
 from pipeline.kafka.transactions import Away, Fenced
 from pipeline.klaviyo.listing import ForeignLink, Page
@@ -36,7 +36,7 @@ from pipeline.reverse.poll import SUPPRESSIONS, Unlisted
 from pipeline.reverse.sweep import Sweep
 from pipeline.settings import Reverse
 
-__all__ = ["Flow", "Kind", "Unknown"]
+__all__ = ["Flow", "Kind", "Overtaken", "Unknown"]
 
 AGAIN: Final = 1.0  # s until it is tried again, doubled up to AGAIN_MOST
 AGAIN_MOST: Final = 10.0  # s
@@ -46,6 +46,10 @@ STOP_BUDGET: Final = 6.0  # s for the page in hand at a stop
 
 class Unknown(PipelineError):
     """There is no profile of that id, and none is known that is gone."""
+
+
+class Overtaken(PipelineError):
+    """Another process published meanwhile; the next call may be in time."""
 
 
 class Flow:
@@ -122,7 +126,7 @@ class Flow:
         """Fetch one profile, publish it if it is news, and say as what.
 
         By itself, without `run`: a poller elsewhere is fenced for a moment and goes on.
-        Raises `Away`, `CursorLost`, `Fenced`, `Unlisted`, `Unknown` and
+        Raises `CursorLost`, `KafkaUnreachable`, `Overtaken`, `Unlisted`, `Unknown` and
         `ViewUnwritable`.
         """
         try:
@@ -144,6 +148,16 @@ class Flow:
                         "shop's use klaviyo-pipeline sync customer ID."
                     )
             await self._carry.publish(found)
+        except Away as error:
+            raise KafkaUnreachable(
+                f"Kafka: {error}. Check the health of the cluster, then call again: "
+                "nothing is published twice."
+            ) from None
+        except Fenced:
+            raise Overtaken(
+                "A service that runs came in between, and nothing was published. Call "
+                "again."
+            ) from None
         finally:
             await self._publisher.close()
         return found.changes[0].kind if found.changes else None

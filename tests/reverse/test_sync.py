@@ -5,7 +5,11 @@ from pydantic import SecretStr
 
 from pipeline import settings as config
 from pipeline.app import App
+from pipeline.errors import KafkaUnreachable, PipelineError
+from pipeline.kafka.transactions import Away, Fenced
 from tests.reverse.rig import Reverse
+from tests.reverse.virtual import Virtual, inline
+from tests.virtual_time import virtual
 
 
 @pytest.mark.kafka
@@ -34,3 +38,26 @@ async def test_one_profile_is_published_if_it_is_news(back: Reverse) -> None:
     assert await app.sync_profile(ada.id) == "deleted"
     kinds = [each.kind for each in await back.read()]
     assert kinds == ["created", "updated", "deleted"]
+
+
+@pytest.mark.parametrize(
+    ("met", "said"),
+    [(Away("not committed"), KafkaUnreachable), (Fenced("taken over"), PipelineError)],
+)
+@virtual
+async def test_what_keeps_it_from_being_published_says_what_to_do(
+    met: Exception, said: type[PipelineError]
+) -> None:
+    async def commit(_: object) -> None:
+        raise met
+
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        async with Virtual() as world:
+            world.start()
+            await world.end()
+            ada = world.make("ada")
+            patch.setattr(world.topics, "commit", commit)
+            with pytest.raises(said, match=r"[Cc]all again") as raised:
+                await world.flow.sync(ada.id)
+    assert raised.value.exit_code == said.exit_code
