@@ -162,6 +162,8 @@ class Membership:
                 tries += 1
                 if tries == PATIENCE:
                     self._health.away("offsets", f"where to begin is unknown: {error!r}")
+                    if isinstance(error, AssertionError):
+                        raise  # not for a moment: the client is made anew
                 await asyncio.sleep(AGAIN)
             else:
                 self._health.back("offsets")

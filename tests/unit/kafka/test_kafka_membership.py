@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
 import pytest
-from aiokafka.errors import GroupAuthorizationFailedError, KafkaError
+from aiokafka.errors import GroupAuthorizationFailedError
 
 from pipeline.errors import KafkaUnreachable
 from pipeline.kafka import membership as module
@@ -36,7 +36,7 @@ class Broker:
     def __init__(self) -> None:
         self.topics = {"orders"}
         self.up = True
-        self.offsets: KafkaError | None = None  # why they cannot be asked for
+        self.offsets: Exception | None = None  # why they cannot be asked for
         self.committed: int | None = None
         self.clients: list[Stub] = []
 
@@ -190,6 +190,17 @@ async def test_what_cannot_be_learnt_is_asked_again_and_named(rig: Rig) -> None:
     await rig.member._placing
     assert rig.health.waits() == {}
     assert rig.member.epoch == 1
+
+
+async def test_a_client_that_never_gets_over_its_own_state_is_made_anew(rig: Rig) -> None:
+    rig.broker.offsets = AssertionError("no such state")
+    await rig.give(ONE)
+    assert "no such state" in rig.health.waits()["offsets"]
+    rig.broker.offsets = None
+    await rig.look()
+    assert len(rig.broker.clients) == 2
+    await rig.give(ONE)
+    assert rig.health.waits() == {}
 
 
 async def test_a_revoke_while_the_place_is_looked_for_begins_no_epoch(rig: Rig) -> None:
