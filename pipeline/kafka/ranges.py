@@ -35,7 +35,7 @@ class Unreadable(PipelineError):
 
 
 class Timeless(SettingsError):
-    """The broker does not find offsets by time; the embedded one does not."""
+    """No offset is found by time: records have none, or the broker does not look."""
 
 
 class Span(NamedTuple):
@@ -67,12 +67,12 @@ async def moments(
     found = await _answered(client.moments(times)) if times else {}
     late = [each for each, at in found.items() if at is None]
     held = [each for each in late if bounds[each].beginning < bounds[each].end]
-    if held:  # nothing is that late, or it is a broker that does not look
+    if held:  # nothing is that late, or its records have no time, or nobody looks
         first = await _answered(client.moments(dict.fromkeys(held, 0)))
-        if all(at is None for at in first.values()):
+        if timeless := next((each for each, at in first.items() if at is None), None):
             raise Timeless(
-                f"This broker finds no record of {held[0][0]} by its time. Give offsets: "
-                "--partition P --from OFFSET."
+                "The broker finds no record of {}-{} by its time. Give offsets: "
+                "--partition P --from OFFSET.".format(*timeless)
             )
     return {each: bounds[each].end if at is None else at for each, at in found.items()}
 
