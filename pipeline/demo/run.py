@@ -25,6 +25,7 @@ from pipeline.demo.proof import (
     Finding,
     Stored,
     compare,
+    compare_skipped,
     counted,
     fetch,
     read_dead_letters,
@@ -178,9 +179,9 @@ def _progress(console: Console) -> Iterator[Show]:
 def _report(
     shop: Shop, stored: Stored, back: list[Finding], app: App, console: Console
 ) -> bool:
-    stored.skipped = counted(app.metrics.skipped, "reason")
     findings = [
         *compare(shop, stored),
+        *compare_skipped(shop, counted(app.metrics.skipped, "reason")),
         Finding("records ended", shop.made, sum(_ended(app).values())),
         *back,
     ]

@@ -5,7 +5,7 @@ import tomllib
 import pytest
 
 from pipeline.demo.foreign import MAPPINGS, TOPICS, changes
-from pipeline.demo.proof import compare, counted, fetch
+from pipeline.demo.proof import compare, compare_skipped, counted, fetch
 from pipeline.demo.shop import CUSTOMERS, ORDERS, Shop
 from schemas.mapping import read
 from tests.consent.world import World
@@ -27,6 +27,7 @@ async def test_the_proof_needs_every_mapping(dropped: str) -> None:
         await world.settled()
         stored = await fetch(world.sandbox.url)
         stored.dead = world.dead
-        stored.skipped = counted(world.metrics.skipped, "reason")
-    differing = [finding.what for finding in compare(shop, stored) if not finding.good]
+        skipped = counted(world.metrics.skipped, "reason")
+    findings = [*compare(shop, stored), *compare_skipped(shop, skipped)]
+    differing = [finding.what for finding in findings if not finding.good]
     assert bool(differing) == (dropped != "none"), differing
