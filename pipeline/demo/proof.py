@@ -11,7 +11,6 @@ from typing import Any, Final
 
 import aiohttp
 from confluent_kafka import Consumer, TopicPartition
-from prometheus_client import Counter as Metric
 
 from pipeline.demo.shop import Shop
 
@@ -20,7 +19,6 @@ __all__ = [
     "Stored",
     "compare",
     "compare_skipped",
-    "counted",
     "fetch",
     "read_dead_letters",
 ]
@@ -165,16 +163,6 @@ def read_dead_letters(bootstrap: str, topic: str) -> dict[bytes, list[str]]:
     finally:
         consumer.close()
     return found
-
-
-def counted(metric: Metric, label: str) -> Counter[str]:
-    """What a counter of ours counted, by one of its labels."""
-    found: Counter[str] = Counter()
-    for family in metric.collect():
-        for sample in family.samples:
-            if sample.name.endswith("_total"):
-                found[sample.labels[label]] += int(sample.value)
-    return +found  # without those at 0
 
 
 def _differs(wanted: dict[str, Any], held: dict[str, Any]) -> bool:

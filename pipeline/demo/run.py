@@ -26,11 +26,11 @@ from pipeline.demo.proof import (
     Stored,
     compare,
     compare_skipped,
-    counted,
     fetch,
     read_dead_letters,
 )
 from pipeline.demo.shop import CUSTOMERS, ORDERS, Made, Shop
+from pipeline.observe.metrics import counted
 from pipeline.sandbox import Sandbox
 
 __all__ = ["run"]

@@ -4,9 +4,11 @@ Labels are bounded: topics and partitions we are assigned, operations of `klaviy
 closed lists of reasons. No customer data ever.
 """
 
+import collections
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-__all__ = ["Metrics"]
+__all__ = ["Metrics", "counted"]
 
 _PREFIX = "klaviyo_pipeline"
 _END_TO_END = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600)  # s
@@ -202,3 +204,13 @@ class Metrics:
             "When a poll last ended well. Old: Klaviyo or Kafka is away, or standby.",
         )
         self.build = gauge("build_info", "Always 1.", "version", "revision")
+
+
+def counted(counter: Counter, label: str) -> "collections.Counter[str]":
+    """Give what a counter has counted so far, by one of its labels; none at 0."""
+    found: collections.Counter[str] = collections.Counter()
+    for family in counter.collect():
+        for sample in family.samples:
+            if sample.name.endswith("_total"):
+                found[sample.labels[label]] += int(sample.value)
+    return +found

@@ -16,7 +16,7 @@ from pipeline.kafka.producer import Producer
 from pipeline.kafka.ranges import Ranges, Span
 from pipeline.klaviyo.client import Client as Klaviyo
 from pipeline.observe.health import Health
-from pipeline.observe.metrics import Metrics
+from pipeline.observe.metrics import Metrics, counted
 from pipeline.records import Partition
 from pipeline.replay.outcome import Halted, Progress, Summary
 from pipeline.replay.reader import Selected, Settled
@@ -115,6 +115,8 @@ class Carrier:
                     or (reader.exhausted and not flow.checkpoint.records)
                 ):
                     stop.set()
+                if tells is not None and tells.done():
+                    tells.result()  # a bug, and no offset is committed without it
                 await asyncio.wait({running}, timeout=LOOK)
             running.result()
         finally:
@@ -142,12 +144,7 @@ class Carrier:
 
     def _counts(self) -> "Counter[str]":
         """Give how many records ended how, so far."""
-        found: Counter[str] = Counter()
-        for metric in self._metrics.records_settled.collect():
-            for sample in metric.samples:
-                if sample.name.endswith("_total"):
-                    found[sample.labels["result"]] += int(sample.value)
-        return found
+        return counted(self._metrics.records_settled, "result")
 
     def _add(self, reader: Selected, ends: "Counter[str]", *, later: bool) -> None:
         if not later:

@@ -5,8 +5,9 @@ import tomllib
 import pytest
 
 from pipeline.demo.foreign import MAPPINGS, TOPICS, changes
-from pipeline.demo.proof import compare, compare_skipped, counted, fetch
+from pipeline.demo.proof import compare, compare_skipped, fetch
 from pipeline.demo.shop import CUSTOMERS, ORDERS, Shop
+from pipeline.observe.metrics import counted
 from schemas.mapping import read
 from tests.consent.world import World
 from tests.virtual_time import virtual
