@@ -59,7 +59,9 @@ def _feed(
         sent.append(time.monotonic())
         producer.produce(topic, change(number))
         producer.flush()
-        if number + 1 == WARM:  # both have joined once these have come
+        if number == 0:  # both have joined once it has come
+            _await(sinks, 1)
+        if number + 1 == WARM:
             _await(sinks, WARM)
             cpu, started = ours.cpu(), time.monotonic()
         time.sleep(EVERY)

@@ -21,17 +21,15 @@ _ROW: Final = b'"unique_id"'
 _LENGTH: Final = b"content-length:"
 _END: Final = b"\r\n\r\n"
 
+_JOB: Final = (  # each that was started, and it has ended
+    b'{"type":"profile-bulk-import-job","id":"01BENCH","attributes":'
+    b'{"status":"complete","total_count":1,"completed_count":1,"failed_count":0}}'
+)
 _ANSWERS: Final = (
     (b"/api/accounts", b"200 OK", b'{"data":[{"type":"account","id":"BENCH"}]}'),
     (b"/api/profile-import", b"200 OK", b'{"data":{"type":"profile","id":"01BENCH"}}'),
-    (
-        b"/api/profile-bulk-import-jobs/",
-        b"200 OK",
-        (
-            b'{"data":{"type":"profile-bulk-import-job","id":"01BENCH","attributes":'
-            b'{"status":"complete","total_count":1,"completed_count":1,"failed_count":0}}}'
-        ),
-    ),
+    (b"/api/profile-bulk-import-jobs/", b"200 OK", b'{"data":%s}' % _JOB),
+    (b"/api/profile-bulk-import-jobs?", b"200 OK", b'{"data":[%s]}' % _JOB),
     (
         b"/api/profile-bulk-import-jobs",
         b"202 Accepted",
