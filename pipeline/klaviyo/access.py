@@ -65,7 +65,7 @@ class Access:
         self._lack = ""  # why there is nothing to log in with; blank when there is
         self._hopeless = False  # the tokens cannot be refreshed any more
         self._doubted: Tokens | None = None  # refused while they were young
-        self._doubt_ends = 0.0  # Unix s
+        self._doubt_ends = 0.0  # monotonic s
         self._changed = asyncio.Event()
         self._due = 0.0  # Unix s of the refresh ahead of the end
         self._renewal: asyncio.Task[None] | None = None
@@ -116,8 +116,9 @@ class Access:
     async def _second_chance(self, tokens: Tokens) -> bool:
         """Give it, after a pause, to all calls refused by then; once for these tokens."""
         if self._doubted is not tokens:
-            self._doubted, self._doubt_ends = tokens, self._clock.now() + DOUBT
-        pause = self._doubt_ends - self._clock.now()
+            self._doubted = tokens
+            self._doubt_ends = self._clock.monotonic() + DOUBT
+        pause = self._doubt_ends - self._clock.monotonic()
         if pause <= 0:
             return False
         await asyncio.sleep(pause)
