@@ -19,6 +19,7 @@ from pipeline.klaviyo.access import Access
 from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.backoff import backoff
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.family import Ceiling
@@ -27,7 +28,7 @@ from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
 from pipeline.klaviyo.revision import Revision
-from pipeline.klaviyo.session import Refused, Session
+from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.tokens import Vault
 from pipeline.klaviyo.trust import trust
 from pipeline.observe.health import Health

@@ -27,11 +27,11 @@ from pipeline.clock import Clock
 from pipeline.forward.asked import Asked
 from pipeline.forward.steps import Known, Steps, Withheld, steps
 from pipeline.klaviyo import held, people
+from pipeline.klaviyo.call import Accepted, Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.lists import Lists
 from pipeline.klaviyo.people import Kind, Person
-from pipeline.klaviyo.session import Accepted, Refused
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Item, Outcome
 from schemas import klaviyo, subscriptions

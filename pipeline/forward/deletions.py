@@ -9,10 +9,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.clock import Clock
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.existing import Found
 from pipeline.klaviyo.family import Permit
-from pipeline.klaviyo.session import Refused
 from pipeline.records import DELIVERED, Dead, Item, Outcome, Record
 from schemas import klaviyo as wire
 from schemas import privacy

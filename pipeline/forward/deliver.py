@@ -12,9 +12,10 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from pipeline.klaviyo.call import Accepted, Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.family import Permit
-from pipeline.klaviyo.session import Accepted, Fault, Refused
+from pipeline.klaviyo.retry import Fault
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Item, Outcome
 from schemas import bulk_events

@@ -14,10 +14,10 @@ import structlog
 
 from pipeline.errors import PipelineError
 from pipeline.kafka.format import TooNew
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.jobs import Jobs
-from pipeline.klaviyo.session import Refused
 from pipeline.observe.health import Health
 from pipeline.records import DELIVERED, Dead, Item, Outcome, Partition
 from schemas import bulk_profiles

@@ -7,9 +7,9 @@ belong to become the profile that the strongest one finds, then the write goes a
 import asyncio
 from typing import TYPE_CHECKING, Final
 
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.existing import Found
-from pipeline.klaviyo.session import Refused
 from schemas import klaviyo as wire
 from schemas import privacy
 from schemas.commands import Identity

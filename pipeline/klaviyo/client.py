@@ -12,11 +12,12 @@ from urllib.parse import quote, urlencode, urlsplit
 import msgspec
 
 from pipeline.klaviyo import held, listing
+from pipeline.klaviyo.call import Accepted, Call, Refused
 from pipeline.klaviyo.existing import Existing
 from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account, Look, account_of, accounts
-from pipeline.klaviyo.session import Accepted, Call, Refused, Session
+from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.subscriptions import Subscriptions
 
 __all__ = ["Client", "ImportJob"]

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 from urllib.parse import quote
 
+from pipeline.klaviyo.call import Accepted, Call, Refused
 from pipeline.klaviyo.family import Permit
-from pipeline.klaviyo.session import Accepted, Call, Refused, Session
+from pipeline.klaviyo.session import Session
 
 __all__ = ["DrySession"]
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from pipeline.klaviyo.session import Accepted, Call, Refused, Session
+from pipeline.klaviyo.call import Accepted, Call, Refused
+from pipeline.klaviyo.session import Session
 from schemas.commands import Identity
 
 __all__ = ["Existing", "Found"]

@@ -8,7 +8,7 @@ import structlog
 
 from pipeline.clock import Clock
 from pipeline.klaviyo import held
-from pipeline.klaviyo.session import Refused
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.subscriptions import Subscriptions
 from schemas import subscriptions as wire
 

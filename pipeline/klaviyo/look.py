@@ -12,10 +12,11 @@ from typing import Annotated, Final, Literal, TypeAlias
 import msgspec
 
 from pipeline.clock import SYSTEM
+from pipeline.klaviyo.call import Attempt, Call
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.retry import Fault, explain
 from pipeline.klaviyo.revision import Stage
-from pipeline.klaviyo.session import Attempt, Call, Session
+from pipeline.klaviyo.session import Session
 
 __all__ = ["Account", "Findings", "Look", "Standing", "account_of", "accounts"]
 

@@ -30,7 +30,7 @@ from pipeline.klaviyo.halts import Halts
 from pipeline.klaviyo.headers import unix
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.quotas import QUOTAS
-from pipeline.klaviyo.retry import Fault, Kind
+from pipeline.klaviyo.retry import Kind
 from pipeline.klaviyo.revision import Revision
 from pipeline.klaviyo.steps import OVERSIZE, authorise, judge, measure, trace
 from pipeline.klaviyo.trust import SYSTEM, Trust
@@ -41,7 +41,7 @@ from pipeline.observe.metrics import Metrics
 if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.observe.tracing import Tracing
 
-__all__ = ["Accepted", "Attempt", "Call", "Fault", "Refused", "Session", "TooMuch"]
+__all__ = ["Session"]
 
 _HALTS: Final[dict[Kind, Halt]] = {
     "unauthorized": "unauthorized",

@@ -11,8 +11,9 @@ from urllib.parse import quote, urlsplit
 import msgspec
 
 from pipeline.klaviyo import people
+from pipeline.klaviyo.call import Accepted, Call, Refused
 from pipeline.klaviyo.people import Kind, Person
-from pipeline.klaviyo.session import Accepted, Call, Refused, Session
+from pipeline.klaviyo.session import Session
 from schemas import subscriptions as wire
 
 __all__ = ["Group", "Subscriptions"]

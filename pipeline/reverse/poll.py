@@ -19,9 +19,10 @@ from typing import Final
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
 from pipeline.klaviyo import listing
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.listing import Page
-from pipeline.klaviyo.session import Refused, TooMuch
+from pipeline.klaviyo.wire import TooMuch
 from pipeline.reverse.cursor import stamp
 
 __all__ = ["SUPPRESSIONS", "Poller", "Unlisted"]

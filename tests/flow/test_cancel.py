@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from pipeline.forward.flow import Flow
 from pipeline.forward.source import Source
-from pipeline.klaviyo.session import Accepted, Refused
+from pipeline.klaviyo.call import Accepted, Refused
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Mark, Partition, Record

@@ -9,7 +9,8 @@ from pipeline.forward.batch import Parcel
 from pipeline.forward.deliver import Deliver
 from pipeline.forward.lanes import Lanes
 from pipeline.forward.routes import Route
-from pipeline.klaviyo.session import Accepted, Fault, Refused
+from pipeline.klaviyo.call import Accepted, Refused
+from pipeline.klaviyo.retry import Fault
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Lot, Outcome, Record, Ticket
 from schemas.commands import Identity, UpsertProfile

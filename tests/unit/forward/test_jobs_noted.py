@@ -9,8 +9,8 @@ from pipeline.clock import SYSTEM
 from pipeline.errors import PipelineError
 from pipeline.forward.imports import Imports
 from pipeline.forward.ledger import Entry, Unfinished
+from pipeline.klaviyo.call import Accepted, Refused
 from pipeline.klaviyo.jobs import Ended
-from pipeline.klaviyo.session import Accepted, Refused
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import DELIVERED, Dead, Item, Lot, Partition, Record, Ticket

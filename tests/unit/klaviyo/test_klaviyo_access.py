@@ -6,7 +6,7 @@ Against the sandbox, in virtual time.
 import asyncio
 
 from pipeline.kafka.producer import Unwritable
-from pipeline.klaviyo.session import Accepted
+from pipeline.klaviyo.call import Accepted
 from pipeline.klaviyo.tokens import Vault
 from pipeline.sandbox.faults import Action, Match, Rule
 from tests.oauth_user import KEY, OTHER_KEY, decide

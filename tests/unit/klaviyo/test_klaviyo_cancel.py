@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.klaviyo.session import Accepted
+from pipeline.klaviyo.call import Accepted
 from tests.unit.klaviyo.rig import EVENT, Reply, Rig, document
 from tests.virtual_time import run
 

@@ -9,8 +9,8 @@ import pytest
 
 from pipeline.klaviyo import held
 from pipeline.klaviyo.auth import ApiKey
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.look import Account, Findings, Standing
-from pipeline.klaviyo.session import Refused
 from tests.unit.klaviyo.rig import EVENT, PROFILE, Reply, Rig, document
 from tests.virtual_time import virtual
 

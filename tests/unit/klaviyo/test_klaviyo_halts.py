@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from pipeline.klaviyo.call import Accepted
 from pipeline.klaviyo.look import Account
-from pipeline.klaviyo.session import Accepted
 from pipeline.observe.health import Halt
 from tests.unit.klaviyo.fixed_windows import gaps, soon
 from tests.unit.klaviyo.rig import EVENT, PROFILE, Reply, Rig, Seen, document

@@ -9,10 +9,10 @@ from typing import Any
 import orjson
 import pytest
 
+from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.jobs import PATIENCE, SHOWS, Ended, Jobs
 from pipeline.klaviyo.limits import Limits
-from pipeline.klaviyo.session import Refused
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox

@@ -9,10 +9,10 @@ from typing import Literal
 import orjson
 import pytest
 
+from pipeline.klaviyo.call import Accepted
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account
-from pipeline.klaviyo.session import Accepted
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox

@@ -7,8 +7,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from pipeline.klaviyo.call import Accepted, Refused
 from pipeline.klaviyo.look import Account
-from pipeline.klaviyo.session import Accepted, Refused
 from tests.unit.klaviyo.fixed_windows import gaps
 from tests.unit.klaviyo.rig import EVENT, PROFILE, Reply, Rig, document
 from tests.virtual_time import virtual
