@@ -173,7 +173,6 @@ class Event(msgspec.Struct, tag_field="type", tag="", kw_only=True):
         for an `occurred_at` that is missing or unusable, so that identical records give
         identical requests.
         """
-        raise NotImplementedError
 
 
 class UnusableEventType(TypeError):

@@ -21,9 +21,10 @@ from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.subscriptions import Subscriptions
 
 __all__ = ["Client", "ImportJob"]
+
+_OK: Final = frozenset({200})
 _OK_OR_CREATED: Final = frozenset({200, 201})
 _TAKEN: Final = frozenset({202})
-_OK: Final = frozenset({200})
 PAGES: Final = 10  # of 200 events each; more of one customer in one second is no order
 
 

@@ -6,23 +6,19 @@ the user asks for it, or when something halts it: nobody waits in front of a com
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
-from pipeline.kafka.client import Client as Kafka
-from pipeline.kafka.producer import Producer
 from pipeline.kafka.ranges import Ranges, Span
-from pipeline.klaviyo.client import Client as Klaviyo
-from pipeline.observe.health import Health
-from pipeline.observe.metrics import Metrics, counted
+from pipeline.observe.metrics import counted
 from pipeline.records import Partition
 from pipeline.replay.outcome import Halted, Progress, Summary
 from pipeline.replay.reader import Selected, Settled
 from pipeline.replay.selection import Selection
+from pipeline.replay.tools import Tools
 from pipeline.replay.waiting import LOOK, raise_halt
-from pipeline.settings import Settings
 from pipeline.stages import forward, telling
 
 __all__ = ["Carrier"]
@@ -31,31 +27,9 @@ __all__ = ["Carrier"]
 class Carrier:
     """Carries for one job, whose `summary` it adds to."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        kafka: Kafka,
-        klaviyo: Klaviyo,
-        producer: Producer,
-        health: Health,
-        metrics: Metrics,
-        summary: Summary,
-        *,
-        dry: bool,
-        report: Callable[[Progress], None],
-        stop: asyncio.Event,
-    ) -> None:
-        """`dry` shows the requests only; `stop` is set here too when it ends early."""
-        self._settings = settings
-        self._kafka = kafka
-        self._klaviyo = klaviyo
-        self._producer = producer
-        self._health = health
-        self._metrics = metrics
+    def __init__(self, tools: Tools, summary: Summary) -> None:
+        self._tools = tools
         self._summary = summary
-        self._dry = dry
-        self._report = report
-        self._stop = stop
 
     async def carry(
         self,
@@ -68,22 +42,22 @@ class Carrier:
         done: Mapping[Partition, int] | None = None,
     ) -> Selected:
         """Carry the selected records of these spans through the flow, to their end."""
-        settings, health = self._settings, self._health
+        settings, health = self._tools.settings, self._tools.health
         sent = None
-        if not self._dry:
-            sent = telling(settings, self._producer, self._klaviyo, health)
+        if self._tools.dry is None:
+            sent = telling(settings, self._tools.producer, self._tools.klaviyo, health)
         flow = forward(
             settings,
-            self._klaviyo,
+            self._tools.klaviyo,
             planner,
             letters,
             health,
-            self._metrics,
+            self._tools.metrics,
             sent=sent,
-            writes=not self._dry,
+            writes=self._tools.dry is None,
         )
         reader = Selected(
-            Ranges(self._kafka, health),
+            Ranges(self._tools.kafka, health),
             ranges,
             selection,
             settled=settled,
@@ -110,7 +84,7 @@ class Carrier:
                 counts = self._counts() - before
                 self._progress(stage, reader, counts)
                 if (
-                    self._stop.is_set()
+                    self._tools.stop.is_set()
                     or health.halted
                     or (reader.exhausted and not flow.checkpoint.records)
                 ):
@@ -134,17 +108,17 @@ class Carrier:
             )
         raise_halt(health)
         if not reader.exhausted or flow.checkpoint.records:
-            self._stop.set()
+            self._tools.stop.set()
         return reader
 
     def _progress(self, stage: str, reader: Selected, counts: "Counter[str]") -> None:
-        waits = "; ".join(self._health.waits().values())
+        waits = "; ".join(self._tools.health.waits().values())
         read = reader.total - reader.left
-        self._report(Progress(stage, read, reader.total, counts.total(), waits))
+        self._tools.report(Progress(stage, read, reader.total, counts.total(), waits))
 
     def _counts(self) -> "Counter[str]":
         """Give how many records ended how, so far."""
-        return counted(self._metrics.records_settled, "result")
+        return counted(self._tools.metrics.records_settled, "result")
 
     def _add(self, reader: Selected, ends: "Counter[str]", *, later: bool) -> None:
         if not later:

@@ -7,8 +7,7 @@ Nothing here decides what a record does in Klaviyo. A call that is interrupted l
 account in the state topic, and the same call goes on with it.
 """
 
-import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -18,26 +17,20 @@ from pipeline.access import same_account
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
-from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.positions import decide
-from pipeline.kafka.producer import Producer
 from pipeline.kafka.ranges import Span, Timeless, look, moments, topics
-from pipeline.kafka.schema_registry import SchemaRegistry
 from pipeline.kafka.state import State
-from pipeline.klaviyo.client import Client as Klaviyo
-from pipeline.observe.health import Health
-from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition
 from pipeline.replay.account import Account
 from pipeline.replay.carry import Carrier
 from pipeline.replay.letters import Letter, Marks, OpenLetters, Originals
-from pipeline.replay.outcome import Dry, Progress, Summary
+from pipeline.replay.outcome import Summary
 from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
 from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
+from pipeline.replay.tools import Tools
 from pipeline.replay.waiting import connecting
 from pipeline.replay.writers import Again, Shown, Silent, Unless
-from pipeline.settings import Settings
 from pipeline.stages import context, require_history
 
 __all__ = ["Job"]
@@ -50,46 +43,12 @@ Watch = TypeVar("Watch", bound=Watched)
 class Job:
     """What all replays share; made by `opened`."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        kafka: Kafka,
-        klaviyo: Klaviyo,
-        producer: Producer,
-        health: Health,
-        metrics: Metrics,
-        registry: SchemaRegistry | None,
-        *,
-        backfill: bool,
-        dry: Dry | None,
-        report: Callable[[Progress], None],
-        stop: asyncio.Event,
-    ) -> None:
-        self._settings = settings
-        self._kafka = kafka
-        self._klaviyo = klaviyo
-        self._producer = producer
-        self._health = health
-        self._metrics = metrics
-        self._registry = registry
-        self._dry = dry
-        self._report = report
-        self._stop = stop
-        self._context = context(settings, backfill=backfill)
+    def __init__(self, tools: Tools, *, backfill: bool) -> None:
+        self._tools = tools
+        self._context = context(tools.settings, backfill=backfill)
         self._touched = Touched()
         self.summary = Summary()
-        self._carrier = Carrier(
-            settings,
-            kafka,
-            klaviyo,
-            producer,
-            health,
-            metrics,
-            self.summary,
-            dry=dry is not None,
-            report=report,
-            stop=stop,
-        )
+        self._carrier = Carrier(tools, self.summary)
 
     # -- what can be asked for -----------------------------------------------------------
 
@@ -99,9 +58,9 @@ class Job:
         """Send these ranges again; `name` tells this call from others."""
         found: dict[Partition, Span] = {}
         for each in asked:
-            found |= await spans(self._kafka, self._settings.kafka, each)
+            found |= await spans(self._tools.kafka, self._tools.settings.kafka, each)
         planner = self._planner(Watched)
-        if self._dry is not None:
+        if self._tools.dry is not None:
             await self._carrier.carry(
                 "showing", found, selection, planner, self._shown(), _nothing
             )
@@ -120,22 +79,22 @@ class Job:
                 "sending", found, selection, planner, new, account.settled, done
             )
             self.summary.there = new.count
-            if not self._stop.is_set():
+            if not self._tools.stop.is_set():
                 await self._newest_wins({each: span.to for each, span in found.items()})
-            if not self._stop.is_set():
+            if not self._tools.stop.is_set():
                 await account.finished()
         return self._ended()
 
     async def letters(self, reason: str | None, name: str | None) -> Summary:
         """Send the open dead letters of that reason, or the one of that id, again."""
-        topic = self._settings.topics.dead_letters
-        found = await spans(self._kafka, self._settings.kafka, Asked(topic))
+        topic = self._tools.settings.topics.dead_letters
+        found = await spans(self._tools.kafka, self._tools.settings.kafka, Asked(topic))
         async with self._state("dead-letters") as state:
             marks = Marks(state)
             await marks.load()
             planner = self._planner(Originals)
             chosen = OpenLetters(marks, planner.plan, reason=reason, name=name)
-            if self._dry is not None:
+            if self._tools.dry is not None:
                 await self._carrier.carry(
                     "showing", found, chosen, planner, self._shown(), _nothing
                 )
@@ -147,16 +106,16 @@ class Job:
                     "sending", found, chosen, planner, again, chosen.settled
                 )
             self.summary.cut = chosen.cut
-            if self._dry is None and not self._stop.is_set():
+            if self._tools.dry is None and not self._tools.stop.is_set():
                 await self._newest_wins({})
-            if self._dry is None and not self._stop.is_set():
+            if self._tools.dry is None and not self._tools.stop.is_set():
                 await marks.put(marks.unfinished(), "replayed")
         return self._ended()
 
     async def pending(self) -> Summary:
         """Show what the service would send now: from the group's offsets on."""
-        kafka, found = self._settings.kafka, await self._source_partitions()
-        bounds, started = await look(self._kafka, found)
+        kafka, found = self._tools.settings.kafka, await self._source_partitions()
+        bounds, started = await look(self._tools.kafka, found)
         places = decide(
             bounds, group=kafka.group, start=kafka.start, started=started, young=()
         )
@@ -169,9 +128,9 @@ class Job:
 
     async def sources(self) -> list[str]:
         """Give the topics the service reads that exist."""
-        settings = self._settings.topics
+        settings = self._tools.settings.topics
         ours = {settings.dead_letters, settings.state}
-        found = sorted(await topics(self._kafka, ours))
+        found = sorted(await topics(self._tools.kafka, ours))
         if not found:
             raise SettingsError(
                 "None of kafka.topics exists: create them (klaviyo-pipeline topics "
@@ -188,7 +147,7 @@ class Job:
         done: dict[Partition, int],
     ) -> tuple[dict[Partition, Span], dict[Partition, int]]:
         """Cut off what was sent and deleted since; what was not sent is a loss to say."""
-        bounds, _ = await look(self._kafka, found)
+        bounds, _ = await look(self._tools.kafka, found)
         for (topic, number), span in found.items():
             begin = bounds[topic, number].beginning
             if done.get((topic, number), span.at) < min(begin, span.to):
@@ -210,13 +169,13 @@ class Job:
         Again for what came meanwhile, until nothing did: each time about those only that
         the time before was about. `after` are the ends of what was just sent.
         """
-        settings, touched, ends = self._settings, self._touched, dict(after)
+        settings, touched, ends = self._tools.settings, self._touched, dict(after)
         found = {*after, *await self._source_partitions()} if touched else set()
-        while touched and not self._stop.is_set():
-            bounds, _ = await look(self._kafka, found)
+        while touched and not self._tools.stop.is_set():
+            bounds, _ = await look(self._tools.kafka, found)
             since = dict.fromkeys(found - ends.keys(), max(0, touched.since or 0))
             try:
-                ends |= await moments(self._kafka, since, bounds)
+                ends |= await moments(self._tools.kafka, since, bounds)
             except Timeless:
                 ends |= {each: bounds[each].beginning for each in since}
             ahead = {
@@ -225,7 +184,7 @@ class Job:
             }
             learnt = Touched()
             later = Later(
-                self._context, settings.mapping, self._registry, touched, learnt
+                self._context, settings.mapping, self._tools.registry, touched, learnt
             )
             reader = await self._carrier.carry(
                 "settling", ahead, later, later, self._letters(Silent), _nothing
@@ -234,7 +193,7 @@ class Job:
             touched, ends = learnt, {each: span.to for each, span in ahead.items()}
 
     def _ended(self) -> Summary:
-        self.summary.interrupted = self._stop.is_set()
+        self.summary.interrupted = self._tools.stop.is_set()
         return self.summary
 
     async def greet(self) -> None:
@@ -242,16 +201,16 @@ class Job:
 
         Raises `Refused`, `Halted`, and `SettingsError` for a backfill that would mail.
         """
-        if self._dry is None:
-            found = await self._waited(self._klaviyo.accounts())
-            await same_account(self._settings, found)
-        require_history(self._context, self._klaviyo.served)
+        if self._tools.dry is None:
+            found = await self._waited(self._tools.klaviyo.accounts())
+            await same_account(self._tools.settings, found)
+        require_history(self._context, self._tools.klaviyo.served)
 
     async def _source_partitions(self) -> list[Partition]:
         return [
             each
             for topic in await self.sources()
-            for each in await partitions(self._settings.kafka, topic, None)
+            for each in await partitions(self._tools.settings.kafka, topic, None)
         ]
 
     def planner(self, *, events: bool | None = None) -> Planner:
@@ -259,21 +218,28 @@ class Job:
         context = self._context
         if events is not None:
             context = msgspec.structs.replace(context, generate_events=events)
-        return Planner(context, self._settings.mapping, self._registry)
+        return Planner(context, self._tools.settings.mapping, self._tools.registry)
 
     def _planner(self, kind: type[Watch]) -> Watch:
-        return kind(self._context, self._settings.mapping, self._registry, self._touched)
+        return kind(
+            self._context,
+            self._tools.settings.mapping,
+            self._tools.registry,
+            self._touched,
+        )
 
     async def _waited(self, asked: Coroutine[Any, Any, T]) -> T | None:
-        return await connecting(asked, self._health, self._stop, self._report)
+        return await connecting(
+            asked, self._tools.health, self._tools.stop, self._tools.report
+        )
 
     def _shelf(self, found: Mapping[Partition, Span]) -> AsyncIterator[Letter]:
-        return letters(self._kafka, found, self._health)
+        return letters(self._tools.kafka, found, self._tools.health)
 
     async def _known(self, ranges: Mapping[Partition, Span]) -> frozenset[Origin]:
         """Give the records of these ranges that are dead letters already."""
-        topic = self._settings.topics.dead_letters
-        found = await spans(self._kafka, self._settings.kafka, Asked(topic))
+        topic = self._tools.settings.topics.dead_letters
+        found = await spans(self._tools.kafka, self._tools.settings.kafka, Asked(topic))
         async with self._state("dead-letters") as state:
             marks = Marks(state)
             await marks.load()
@@ -281,22 +247,22 @@ class Job:
             return frozenset(known or ())
 
     def _letters(self, kind: type[Kind]) -> Kind:
-        settings = self._settings
+        settings = self._tools.settings
         return kind(
-            self._producer,
+            self._tools.producer,
             settings.topics.dead_letters,
             settings.subscription.name,
-            self._health,
-            self._metrics,
+            self._tools.health,
+            self._tools.metrics,
         )
 
     def _shown(self) -> DeadLetters:
-        assert self._dry is not None  # noqa: S101  asked for in a dry run only
-        return Shown(self._dry.show)
+        assert self._tools.dry is not None  # noqa: S101  asked for in a dry run only
+        return Shown(self._tools.dry.show)
 
     @asynccontextmanager
     async def _state(self, owner: str) -> AsyncIterator[State]:
-        settings = self._settings
+        settings = self._tools.settings
         prefix = f"{settings.slug}/{owner}"
         state = State(settings.kafka, settings.topics.state, prefix)
         try:

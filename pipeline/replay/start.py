@@ -16,6 +16,7 @@ from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.replay.job import Job
 from pipeline.replay.outcome import Dry, Progress
+from pipeline.replay.tools import Tools
 from pipeline.settings import Settings
 
 __all__ = ["opened"]
@@ -61,19 +62,19 @@ async def opened(
             registry = SchemaRegistry(settings.schema_registry, health)
             stack.push_async_callback(registry.close)
         health.phase = "running"
-        job = Job(
-            settings,
-            kafka,
-            klaviyo,
-            producer,
-            health,
-            metrics,
-            registry,
-            backfill=backfill,
+        tools = Tools(
+            settings=settings,
+            kafka=kafka,
+            klaviyo=klaviyo,
+            producer=producer,
+            health=health,
+            metrics=metrics,
+            registry=registry,
             dry=dry,
             report=report,
             stop=stop,
         )
+        job = Job(tools, backfill=backfill)
         await job.greet()
         yield job
 

@@ -10,23 +10,17 @@ secrets.py   the Klaviyo key as it changes while we run
 from pipeline.settings.load import load
 from pipeline.settings.model import Described, Settings, describe
 from pipeline.settings.secrets import Secrets
-from pipeline.settings.sections import (
+from pipeline.settings.sections.forward import (
     Consent,
     Deletes,
     Deliver,
     Events,
-    Http,
-    Kafka,
-    Klaviyo,
-    Log,
     Profile,
-    Reverse,
-    SchemaRegistry,
-    Sealing,
-    Subscription,
-    Throttle,
-    Topics,
 )
+from pipeline.settings.sections.kafka import Kafka, SchemaRegistry, Topics
+from pipeline.settings.sections.klaviyo import Klaviyo, Throttle
+from pipeline.settings.sections.reverse import Reverse
+from pipeline.settings.sections.service import Http, Log, Sealing, Subscription
 
 __all__ = [
     "Consent",

@@ -20,26 +20,19 @@ from pydantic_settings import (
 from pipeline.clock import SYSTEM, Clock
 from pipeline.errors import SettingsError
 from pipeline.settings.secrets import Secrets
-from pipeline.settings.sections import (
+from pipeline.settings.sections.forward import (
     Audit,
     Consent,
     Deletes,
     Deliver,
     Events,
-    Http,
-    Kafka,
-    Klaviyo,
-    Log,
     Profile,
-    Reverse,
-    SchemaRegistry,
-    Sealing,
-    Section,
-    Subscription,
-    Throttle,
-    Topics,
-    Tracing,
 )
+from pipeline.settings.sections.kafka import Kafka, SchemaRegistry, Topics
+from pipeline.settings.sections.klaviyo import Klaviyo, Throttle
+from pipeline.settings.sections.reverse import Reverse
+from pipeline.settings.sections.section import Section
+from pipeline.settings.sections.service import Http, Log, Sealing, Subscription, Tracing
 from schemas.mapping import NO_MAPPINGS, Mappings
 
 __all__ = ["PREFIX", "Described", "Settings", "describe", "sections"]

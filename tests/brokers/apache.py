@@ -203,6 +203,18 @@ class Apache:
         assert self._machine is not None, "not our broker: it must not be touched"
         return self._machine
 
+    @property
+    def encrypted(self) -> dict[str, str]:
+        """Settings to come by SCRAM over TLS."""
+        return {
+            "kafka__bootstrap_servers": self.tls,
+            "kafka__security_protocol": "SASL_SSL",
+            "kafka__sasl_mechanism": "SCRAM-SHA-512",
+            "kafka__sasl_username": USER,
+            "kafka__sasl_password": PASSWORD,
+            "kafka__ssl_cafile": str(self.authority),
+        }
+
     def start(self) -> None:
         """Start it (again) and wait until it answers."""
         self._owned.start(self._properties)

@@ -33,6 +33,7 @@ def environ(rig: Rig, **more: str) -> dict[str, str]:
         "topics__dead_letters": rig.dead_letters,
         "topics__state": f"state-{rig.number}",
         "deliver__malformed_limit": "1000000",
+        "http__port": "0",  # of several at once each needs its own
     } | more
     kept = {k: v for k, v in os.environ.items() if not k.startswith("PIPELINE_")}
     return kept | {f"PIPELINE_{name.upper()}": value for name, value in own.items()}

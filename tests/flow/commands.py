@@ -25,6 +25,7 @@ def oauth_environ(bootstrap: str, klaviyo: str, **more: str) -> dict[str, str]:
         "PIPELINE_KLAVIYO__CLIENT_SECRET": "sandbox",
         "PIPELINE_KLAVIYO__REDIRECT_URL": f"http://localhost:{free_port()}/back",
         "PIPELINE_SECRETS__KEY": KEY,
+        "PIPELINE_HTTP__PORT": "0",  # of several at once each needs its own
     } | {f"PIPELINE_{name.upper()}": value for name, value in more.items()}
 
 

@@ -18,7 +18,7 @@ async def test_every_command_that_sends_refuses_it_until_it_is_told(rig: Rig) ->
     rig.set(account_id="OTHER")
     await rig.customer(id="C-2", email="bea@shop.dev")
     for arguments in (topic, ("run",), ("login",), ("sync", "profile", "x")):
-        ended = await call(rig, *arguments, http__port="0")
+        ended = await call(rig, *arguments)
         assert ended.code == 1, (arguments, ended)
         assert "account Sandbox (OTHER), but SaNdBx" in ended.err
         assert "login --replace" in ended.err

@@ -9,7 +9,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from pipeline.demo.shop import Made
-from tests.brokers.apache import PASSWORD, USER, Apache
+from tests.brokers.apache import PASSWORD, Apache
 from tests.flow.cli import call
 from tests.flow.commands import Command, oauth_environ
 from tests.flow.rig import Rig, until
@@ -125,12 +125,7 @@ async def test_customers_and_secrets_stay_inside(
     (tmp_path / "pipeline.toml").write_text(MAPPED)
     settings = {
         "config": str(tmp_path / "pipeline.toml"),
-        "kafka__bootstrap_servers": kafka.tls,
-        "kafka__security_protocol": "SASL_SSL",
-        "kafka__sasl_mechanism": "SCRAM-SHA-512",
-        "kafka__sasl_username": USER,
-        "kafka__sasl_password": PASSWORD,
-        "kafka__ssl_cafile": str(kafka.authority),
+        **kafka.encrypted,
         "klaviyo__api_key": KEY,
         "profile__identity_conflict": "dead_letter",
         "topics__state": f"state-{rig.number}",

@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from pipeline.demo.shop import Made
 from pipeline.sandbox import Sandbox
-from tests.brokers.apache import PASSWORD, USER, Apache
+from tests.brokers.apache import PASSWORD, Apache
 from tests.flow.commands import Command, oauth_environ
 from tests.flow.rig import Rig, until
 
@@ -132,12 +132,7 @@ async def test_no_secret_is_found_anywhere_after_a_whole_life(  # noqa: PLR0915 
     seal = Fernet.generate_key().decode()
     secrets, seen = Secrets(seal), dict[str, bytes]()
     login = {
-        "kafka__bootstrap_servers": kafka.tls,
-        "kafka__security_protocol": "SASL_SSL",
-        "kafka__sasl_mechanism": "SCRAM-SHA-512",
-        "kafka__sasl_username": USER,
-        "kafka__sasl_password": PASSWORD,
-        "kafka__ssl_cafile": str(kafka.authority),
+        **kafka.encrypted,
         "topics__state": f"state-{rig.number}",
         "topics__dead_letters": rig.dead_letters,
         "topics__profiles": f"profiles-{rig.number}",

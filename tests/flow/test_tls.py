@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.demo.shop import Made
 from pipeline.sandbox import Sandbox
-from tests.brokers.apache import PASSWORD, USER, Apache
+from tests.brokers.apache import Apache
 from tests.certificates import Authority
 from tests.flow.cli import call
 from tests.flow.rig import Rig, until
@@ -33,15 +33,8 @@ async def world(kafka: Apache, authority: Authority) -> AsyncIterator[Rig]:
 def encrypted(kafka: Apache, authority: Authority, **more: str) -> dict[str, str]:
     if not kafka.ours:
         pytest.skip("needs a broker of ours, with SCRAM over TLS")
-    return {
-        "kafka__bootstrap_servers": kafka.tls,
-        "kafka__security_protocol": "SASL_SSL",
-        "kafka__sasl_mechanism": "SCRAM-SHA-512",
-        "kafka__sasl_username": USER,
-        "kafka__sasl_password": PASSWORD,
-        "kafka__ssl_cafile": str(kafka.authority),
-        "klaviyo__ssl_cafile": str(authority.file),
-    } | more
+    own = {"klaviyo__ssl_cafile": str(authority.file)}
+    return kafka.encrypted | own | more
 
 
 async def test_both_directions_go_encrypted(

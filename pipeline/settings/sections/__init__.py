@@ -9,39 +9,3 @@ read from here. "Blank" is the empty string, or no value where the setting is a 
     forward.py  events, profile, consent, deliver, deletes, audit
     reverse.py  reverse
 """
-
-from pipeline.settings.sections.forward import (
-    Audit,
-    Consent,
-    Deletes,
-    Deliver,
-    Events,
-    Profile,
-)
-from pipeline.settings.sections.kafka import Kafka, SchemaRegistry, Topics
-from pipeline.settings.sections.klaviyo import DEFAULT_REVISION, Klaviyo, Throttle
-from pipeline.settings.sections.reverse import Reverse
-from pipeline.settings.sections.section import Section
-from pipeline.settings.sections.service import Http, Log, Sealing, Subscription, Tracing
-
-__all__ = [
-    "DEFAULT_REVISION",
-    "Audit",
-    "Consent",
-    "Deletes",
-    "Deliver",
-    "Events",
-    "Http",
-    "Kafka",
-    "Klaviyo",
-    "Log",
-    "Profile",
-    "Reverse",
-    "SchemaRegistry",
-    "Sealing",
-    "Section",
-    "Subscription",
-    "Throttle",
-    "Topics",
-    "Tracing",
-]

@@ -20,16 +20,6 @@ class Kafka(Section):
         description="Brokers to start from, as host:port, comma-separated.",
     )
 
-    @field_validator("bootstrap_servers")
-    @classmethod
-    def _addresses(cls, value: str) -> str:
-        if "@" in value:  # it is shown, unlike a secret
-            raise ValueError(
-                "must have no login in it: set kafka.sasl_username and "
-                "kafka.sasl_password"
-            )
-        return value
-
     security_protocol: Annotated[
         Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"], BeforeValidator(upper)
     ] = Field(default="PLAINTEXT", description="How to talk to the brokers.")
@@ -70,6 +60,16 @@ class Kafka(Section):
         le=1800,
         description="Seconds after which a dead replica's partitions move.",
     )
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _addresses(cls, value: str) -> str:
+        if "@" in value:  # it is shown, unlike a secret
+            raise ValueError(
+                "must have no login in it: set kafka.sasl_username and "
+                "kafka.sasl_password"
+            )
+        return value
 
     @field_validator("topics")
     @classmethod

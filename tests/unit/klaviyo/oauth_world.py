@@ -1,6 +1,7 @@
 """A Klaviyo with an OAuth app, a store for tokens, and replicas that use them."""
 
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
 
 from pipeline.klaviyo.access import Access
@@ -8,19 +9,17 @@ from pipeline.klaviyo.account import Belongs
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.limits import Limits
-from pipeline.klaviyo.oauth import (
-    App,
-    OAuth,
-)
+from pipeline.klaviyo.oauth import App, OAuth
 from pipeline.klaviyo.tokens import Vault
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
+from pipeline.sandbox.faults import Action, Match, Rule
 from tests.oauth_user import KEY, MemoryStore, decide
 from tests.parts import session
 from tests.virtual_time import LoopClock
 
-__all__ = ["EVENT", "HOUR", "Replica", "World"]
+__all__ = ["EVENT", "HOUR", "Replica", "World", "connected"]
 
 SCOPES = ("accounts:read", "profiles:write", "events:write", "lists:read")
 EVENT = (
@@ -112,6 +111,15 @@ class World:
     def set(self, **settings: Any) -> None:
         self.sandbox.settings = self.sandbox.settings.changed(settings)
 
+    def answers(
+        self, path: str, status: int, *, retry_after: int | None = None, **match: Any
+    ) -> Rule:
+        """Script an answer; `match` says how often or how long."""
+        action = Action(kind="status", status=status, retry_after=retry_after)
+        rule = Rule(match=Match(path=path, **match), action=action)
+        self.sandbox.faults.add(rule)
+        return rule
+
     @property
     def accepted(self) -> int:
         return self.sandbox.ledger.statuses["POST /api/events"].get(202, 0)
@@ -119,3 +127,11 @@ class World:
     @property
     def counts(self) -> dict[str, int]:
         return self.sandbox.oauth.counts
+
+
+@asynccontextmanager
+async def connected() -> AsyncIterator[tuple[World, Replica]]:
+    """A world after a login, and one replica in it."""
+    async with World() as world:
+        await world.login()
+        yield world, await world.replica()

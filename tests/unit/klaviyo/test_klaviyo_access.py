@@ -8,9 +8,8 @@ import asyncio
 from pipeline.kafka.producer import Unwritable
 from pipeline.klaviyo.call import Accepted
 from pipeline.klaviyo.tokens import Vault
-from pipeline.sandbox.faults import Action, Match, Rule
 from tests.oauth_user import KEY, OTHER_KEY, decide
-from tests.unit.klaviyo.oauth_world import EVENT, HOUR, World
+from tests.unit.klaviyo.oauth_world import EVENT, HOUR, World, connected
 from tests.virtual_time import LoopClock, virtual
 
 # -- refresh -----------------------------------------------------------------------------
@@ -18,9 +17,7 @@ from tests.virtual_time import LoopClock, virtual
 
 @virtual
 async def test_a_token_is_refreshed_ahead_of_its_end_and_no_call_sees_a_401() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         first = replica.expires()
         for _ in range(20):
             await asyncio.sleep(600)
@@ -32,9 +29,7 @@ async def test_a_token_is_refreshed_ahead_of_its_end_and_no_call_sees_a_401() ->
 
 @virtual
 async def test_a_hundred_calls_at_expiry_are_one_refresh_and_no_halt() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         world.sandbox.oauth.expire()
         calls = (replica.client.create_event(EVENT) for _ in range(100))
@@ -69,9 +64,7 @@ async def test_three_replicas_refresh_once_per_expiry() -> None:
 
 @virtual
 async def test_a_rotated_token_is_stored_before_it_is_used() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         world.sandbox.oauth.expire()
         put = world.store.put
@@ -96,9 +89,7 @@ async def test_a_rotated_token_is_stored_before_it_is_used() -> None:
 
 @virtual
 async def test_a_caller_that_gives_up_does_not_lose_the_rotated_token() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         for step in range(40):
             await asyncio.sleep(61)
@@ -114,16 +105,10 @@ async def test_a_caller_that_gives_up_does_not_lose_the_rotated_token() -> None:
 
 @virtual
 async def test_an_outage_of_the_token_endpoint_is_waited_out_visibly() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         world.sandbox.oauth.expire()
-        rule = Rule(
-            match=Match(path="/oauth/token", seconds=300),
-            action=Action(kind="status", status=502),
-        )
-        world.sandbox.faults.add(rule)
+        world.answers("/oauth/token", 502, seconds=300)
         call = asyncio.create_task(replica.client.create_event(EVENT))
         await asyncio.sleep(200)
         assert "502" in str(replica.health.waits())
@@ -134,16 +119,10 @@ async def test_an_outage_of_the_token_endpoint_is_waited_out_visibly() -> None:
 
 @virtual
 async def test_a_limit_of_the_token_endpoint_is_waited_out_as_it_says() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         world.sandbox.oauth.expire()
-        rule = Rule(
-            match=Match(path="/oauth/token", seconds=30),
-            action=Action(kind="status", status=429, retry_after=30),
-        )
-        world.sandbox.faults.add(rule)
+        rule = world.answers("/oauth/token", 429, seconds=30, retry_after=30)
         assert isinstance(await replica.client.create_event(EVENT), Accepted)
         assert rule.fired == 1
         assert replica.reasons() == ""
@@ -152,9 +131,7 @@ async def test_a_limit_of_the_token_endpoint_is_waited_out_as_it_says() -> None:
 @virtual
 async def test_tokens_sealed_with_another_key_meanwhile_halt_until_they_open() -> None:
     """A login with a new secrets.key alone, while the service has the former one."""
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         before = dict(world.store.values)
         other = Vault(world.store, OTHER_KEY, LoopClock(), lambda: 0.5)
         tokens = replica.access.tokens
@@ -208,9 +185,7 @@ async def test_a_login_by_a_clock_far_behind_ends_the_halt_too() -> None:
         def now(self) -> float:
             return super().now() - 600
 
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         world.sandbox.oauth.uninstall()
         sending = asyncio.create_task(replica.client.create_event(EVENT))
         while "needs_authorisation" not in replica.reasons():
@@ -241,9 +216,7 @@ async def test_a_service_that_starts_before_the_first_login_waits_for_it() -> No
 
 @virtual
 async def test_a_logout_elsewhere_halts_within_two_minutes() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         await world.connect().disconnect()
         await asyncio.sleep(120)
@@ -252,9 +225,7 @@ async def test_a_logout_elsewhere_halts_within_two_minutes() -> None:
 
 @virtual
 async def test_a_logout_elsewhere_is_noticed_at_the_next_call() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await world.connect().disconnect()
         call = asyncio.create_task(replica.client.create_event(EVENT))
         await asyncio.sleep(3)
@@ -266,9 +237,7 @@ async def test_a_logout_elsewhere_is_noticed_at_the_next_call() -> None:
 
 @virtual
 async def test_a_token_refused_when_it_is_new_is_not_refreshed_in_a_circle() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         world.set(revoked_keys=["*"])
         call = asyncio.create_task(replica.client.create_event(EVENT))
         await asyncio.sleep(600)
@@ -281,15 +250,9 @@ async def test_a_token_refused_when_it_is_new_is_not_refreshed_in_a_circle() -> 
 
 @virtual
 async def test_a_401_to_a_new_token_is_tried_again_without_halt_or_refresh() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await replica.client.create_event(EVENT)
-        rule = Rule(
-            match=Match(path="/api/events", times=20),
-            action=Action(kind="status", status=401),
-        )
-        world.sandbox.faults.add(rule)
+        rule = world.answers("/api/events", 401, times=20)
         calls = [
             asyncio.create_task(replica.client.create_event(EVENT)) for _ in range(20)
         ]
@@ -304,14 +267,8 @@ async def test_a_401_to_a_new_token_is_tried_again_without_halt_or_refresh() -> 
 
 @virtual
 async def test_a_look_gives_a_new_token_its_second_chance_too() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
-        rule = Rule(
-            match=Match(path="/api/accounts", times=1),
-            action=Action(kind="status", status=401),
-        )
-        world.sandbox.faults.add(rule)
+    async with connected() as (world, replica):
+        rule = world.answers("/api/accounts", 401, times=1)
         assert (await replica.client.look.probe()).standing == "ok"
         assert rule.fired == 1
         world.set(revoked_keys=["*"])
@@ -320,15 +277,9 @@ async def test_a_look_gives_a_new_token_its_second_chance_too() -> None:
 
 @virtual
 async def test_a_new_token_has_one_second_chance_and_no_more() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         for halts in (False, True):
-            rule = Rule(
-                match=Match(path="/api/events", times=1),
-                action=Action(kind="status", status=401),
-            )
-            world.sandbox.faults.add(rule)
+            world.answers("/api/events", 401, times=1)
             call = asyncio.create_task(replica.client.create_event(EVENT))
             await asyncio.sleep(3)
             assert replica.health.halted is halts
@@ -355,9 +306,7 @@ async def test_a_missing_scope_halts_until_a_login_grants_it() -> None:
 
 @virtual
 async def test_a_wrong_client_secret_at_refresh_halts_and_heals_by_itself() -> None:
-    async with World() as world:
-        await world.login()
-        replica = await world.replica()
+    async with connected() as (world, replica):
         await asyncio.sleep(100)
         world.set(oauth_client_secret="changed")
         world.sandbox.oauth.expire()

@@ -71,11 +71,7 @@ async def test_a_wrong_app_and_a_klaviyo_that_is_away_are_told_apart() -> None:
     async with World() as world:
         with pytest.raises(ClientRefused, match="client_secret"):
             await world.login(client_secret="planted")
-        world.sandbox.faults.add(
-            Rule(
-                match=Match(path="/oauth/token"), action=Action(kind="status", status=503)
-            )
-        )
+        world.answers("/oauth/token", 503)
         with pytest.raises(Unavailable, match="503"):
             await world.login()
         world.sandbox.faults.clear()
@@ -121,11 +117,7 @@ async def test_a_logout_revokes_and_forgets_or_says_that_it_could_not() -> None:
 @virtual
 async def test_a_token_that_is_not_known_at_once_is_tried_again() -> None:
     async with World() as world:
-        rule = Rule(
-            match=Match(path="/api/accounts", times=1),
-            action=Action(kind="status", status=401),
-        )
-        world.sandbox.faults.add(rule)
+        rule = world.answers("/api/accounts", 401, times=1)
         await world.login()
         assert rule.fired == 1
         assert await world.connect().connected() is not None

@@ -34,7 +34,7 @@ def test_an_unknown_variable_is_refused_with_the_nearest(name: str, nearest: str
 
 def test_a_name_with_nothing_near_says_what_to_do(here: Path) -> None:
     path = toml(here, "[zzz]\nqqq = 1")
-    text = refused(path, {"PIPELINE_QQQQQQQQ__XXXXXXX": "1"})
+    text = refused(path, {"PIPELINE_QQQQQQQQ__ZZZZZZZ": "1"})
     assert text.count("remove it, or look the name up in the README") == 2
 
 
