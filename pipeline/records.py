@@ -97,6 +97,7 @@ Kind: TypeAlias = Literal[
 ]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
+ENCODED: Final = 1024  # bytes that an encoded item costs beside its own
 
 
 class Mark(NamedTuple):
@@ -113,12 +114,13 @@ class Lot:
     ticket changes nothing there.
     """
 
-    __slots__ = ("ahead", "bytes", "changed", "last", "live", "next", "open")
+    __slots__ = ("ahead", "begun", "bytes", "changed", "last", "live", "next", "open")
 
     def __init__(self, ahead: Iterable[int] = ()) -> None:
         self.ahead = set(ahead)  # ended in an earlier assignment; not read again yet
         self.open: deque[Ticket] = deque()  # in the order of their offsets
         self.bytes = 0  # accounted for its open tickets
+        self.begun = 0  # of these bytes, those of which something was handed out
         self.last = -1  # highest offset opened
         self.next: int | None = None  # may be committed: everything below has ended
         self.changed = False  # since the last commit
@@ -143,6 +145,21 @@ class Ticket:
         self.outcome: Outcome = DELIVERED
         self.done = False
         self.begun = False  # something of it was handed out for sending
+
+    def begin(self) -> None:
+        """Something of it is handed out for sending."""
+        if not self.begun:
+            self.begun = True
+            self.lot.begun += self.size
+
+    def weigh(self, change: int) -> None:
+        """Account for so many bytes more, or less."""
+        if self.done:
+            return
+        self.size += change
+        self.lot.bytes += change
+        if self.begun:
+            self.lot.begun += change
 
     def forget(self) -> None:
         """Let go of the bytes; what counts from now on is the offset."""
@@ -175,6 +192,7 @@ class Item:
         "person",
         "row",
         "sequence",
+        "size",
     )
 
     def __init__(
@@ -190,6 +208,7 @@ class Item:
         self.sequence = parts[0][0].sequence
         self.row = b""  # encoded for a bulk request, once; of a run, with commas between
         self.person = b""  # the profile it is about, encoded likewise
+        self.size = 0  # bytes accounted for the two, with its first ticket
         self.largest = 10**9  # rows of a request it may be in; fewer to find a bad one
         self.alone = alone  # was taken out of a refused group: not to be coalesced again
 
@@ -210,6 +229,14 @@ class Item:
         self.kind = _kind(command)
         self.parts.append(part)
         self.row = b""
+
+    def weigh(self) -> None:
+        """Account for what is encoded of it now."""
+        encoded = len(self.row) + len(self.person)
+        size = encoded + ENCODED if encoded else 0
+        if size != self.size:
+            self.parts[0][0].weigh(size - self.size)
+            self.size = size
 
     def single(self) -> None:
         """From now on by single call only: a bulk one could not carry it."""

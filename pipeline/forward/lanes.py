@@ -205,7 +205,8 @@ class Lanes:
         for item in group.items:
             self._waiting[item.kind] -= len(item.commands)
             for ticket, _ in item.parts:
-                ticket.begun = True
+                ticket.begin()
+            item.weigh()
         return group
 
     def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel, taken: list[Item]) -> bool:

@@ -5,13 +5,15 @@ client has prefetched for the others stays where it is. Two bounds (records and 
 hand) with a lower mark for going on, and a window per partition, so that one record
 that cannot end stops the intake of its partition only.
 
-The bytes are shared evenly by the partitions that hold any, and a little is kept for one
-that comes new: records of one topic may drain a hundred times slower than those of
-another, and would soon fill all of it.
+The bytes are shared by the partitions that hold any, and a little is kept for one that
+comes new: records of one topic may drain a hundred times slower than those of another,
+and would soon fill all of it. What a partition has no use for goes to the others: it has
+use for twice what it has under way at Klaviyo, as the next request is made of what waits
+while one is answered.
 """
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Final
 
 from pipeline.kafka.consumer import Reader
@@ -24,11 +26,14 @@ if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
 
 __all__ = ["Source"]
 
-POLL: Final = 1000  # records; what one poll may bring between two turns of the loop
+POLL: Final = 250  # records; what one poll may bring between two turns of the loop
 FEWEST: Final = 100  # records; a poll for less is not worth its turn
 PATIENCE: Final = 0.5  # s; how long a poll waits, and so how soon a stop is seen
-RESUME: Final = 0.75  # part of a budget below which what was full takes more again
+RESUME: Final = 0.9  # part of a budget below which what was full takes more again
 KEPT: Final = 0.125  # of the budget, for partitions that hold next to nothing
+USED: Final = 2  # x what is under way: so much a partition has use for
+HALF: Final = 5.0  # s until half of it is forgotten
+LEAST: Final = 0.25  # of an equal share, which a partition has in any case
 
 
 class Source:
@@ -49,6 +54,8 @@ class Source:
         self._records = buffer_records
         self._bytes = buffer_bytes
         self._full = False
+        self._used: dict[Partition, float] = {}  # the most bytes lately under way
+        self._looked = 0.0
         self._room = asyncio.Event()
 
     async def poll(self) -> list[Record]:
@@ -60,15 +67,50 @@ class Source:
         if self._health.halted:
             await self._pause()
             return []
-        partitions = self._with_room()
-        if not partitions and self._checkpoint.partitions():
+        shares = self.shares(asyncio.get_running_loop().time())
+        partitions = self._with_room(shares)
+        if not partitions and shares:
             await self._pause()
             return []
-        return await self._consumer.poll(partitions, self._most(), PATIENCE)
+        return await self._consumer.poll(partitions, self._most(shares), PATIENCE)
 
     def freed(self) -> None:
         """Something ended: there may be room again."""
         self._room.set()
+
+    def shares(self, now: float) -> dict[Partition, float]:
+        """The bytes each partition may hold; while one is alone, some for another.
+
+        `now` is in seconds, as the loop counts them.
+        """
+        checkpoint = self._checkpoint
+        owned = checkpoint.partitions()
+        self._look(owned, now)
+        busy = [each for each in owned if checkpoint.weight(each)]
+        count = max(len(busy), min(2, len(owned)), 1)
+        equal = self._bytes / count
+        shares = dict.fromkeys(owned, equal)
+        modest = {
+            each: use
+            for each in busy
+            if (use := max(equal * LEAST, USED * self._used[each])) < equal
+        }
+        if len(modest) < len(busy):  # else nobody has use for more
+            shares |= modest
+            alone = equal * LEAST * (count - len(busy))
+            rest = self._bytes - alone - sum(modest.values())
+            more = rest / (len(busy) - len(modest))
+            shares |= {each: more for each in busy if each not in modest}
+        return shares
+
+    def _look(self, owned: Collection[Partition], now: float) -> None:
+        """Remember what was under way; it comes and goes with each request."""
+        left = 0.5 ** ((now - self._looked) / HALF)
+        self._looked = now
+        under_way, used = self._checkpoint.under_way, self._used
+        self._used = {
+            each: max(under_way(each), used.get(each, 0.0) * left) for each in owned
+        }
 
     async def _pause(self) -> None:
         self._room.clear()
@@ -78,38 +120,32 @@ class Source:
         except TimeoutError:
             pass
 
-    def _with_room(self) -> Collection[Partition]:
+    def _with_room(self, shares: Mapping[Partition, float]) -> Collection[Partition]:
         checkpoint = self._checkpoint
         part = RESUME if self._full else 1.0
         self._full = (
             checkpoint.records >= self._records * part or checkpoint.bytes >= self._bytes
         )
-        owned = checkpoint.partitions()
-        window = min(REACH, max(POLL, 2 * self._records // max(1, len(owned))))
-        most = self._share * RESUME
+        count = max(1, len(shares))
+        window = min(REACH, max(POLL, 2 * self._records // count))
+        most = float(self._bytes)
         if self._full:
-            kept = KEPT / max(1, len(owned))
-            most = min(most, self._bytes * kept)
-            window = min(window, int(self._records * kept))
+            most *= KEPT / count
+            window = min(window, int(self._records * KEPT / count))
         return [
-            partition
-            for partition in owned
-            if checkpoint.held(partition) < window and checkpoint.weight(partition) < most
+            each
+            for each, share in shares.items()
+            if checkpoint.held(each) < window
+            and checkpoint.weight(each) < min(most, share * RESUME)
         ]
 
-    def _most(self) -> int:
+    def _most(self, shares: Mapping[Partition, float]) -> int:
         """How many records the next poll may bring."""
         checkpoint = self._checkpoint
         left = max(FEWEST, self._records - checkpoint.records)
         if checkpoint.records:
             # Of any partition, and as large as those in hand: not much over its share.
-            room = self._share * (1 - RESUME) * checkpoint.records / checkpoint.bytes
+            spare = min(shares.values()) * (1 - RESUME)
+            room = spare * checkpoint.records / checkpoint.bytes
             left = min(left, max(FEWEST, int(room)))
         return min(POLL, left)
-
-    @property
-    def _share(self) -> float:
-        """The bytes one partition may hold; while it is alone, half for another."""
-        owned = self._checkpoint.partitions()
-        busy = sum(1 for each in owned if self._checkpoint.weight(each))
-        return self._bytes / max(busy, min(2, len(owned)), 1)

@@ -54,8 +54,8 @@ def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR091
     old: list[Ticket] = []
     position = dict.fromkeys(PARTITIONS, 0)
     checkpoint.assign(dict.fromkeys(PARTITIONS, ()))
-    steps = ["read", "read", "close", "close", "lighten", "commit", "refused"]
-    steps.append("rebalance")
+    steps = ["read", "read", "close", "close", "begin", "weigh", "commit"]
+    steps += ["refused", "rebalance"]
     for step in data.draw(st.lists(st.sampled_from(steps), max_size=60)):
         if step == "read":
             partition = data.draw(st.sampled_from(PARTITIONS))
@@ -77,10 +77,13 @@ def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR091
             checkpoint.close(ticket)  # a settlement happens at most once
             at = ticket.record
             ended[at.topic, at.partition].add(at.offset)
-        elif step == "lighten" and tickets:
+        elif step == "begin" and tickets:
             ticket = data.draw(st.sampled_from(tickets + old))
-            checkpoint.lighten(ticket)
-            checkpoint.lighten(ticket)
+            ticket.begin()
+            ticket.begin()
+        elif step == "weigh" and tickets:
+            ticket = data.draw(st.sampled_from(tickets + old))
+            ticket.weigh(data.draw(st.integers(-1000, 10_000)))
         elif step == "commit":
             broker.commit(checkpoint.settled())
             assert checkpoint.settled() == {}
@@ -99,11 +102,15 @@ def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR091
             checkpoint.assign({each: ahead for each, (_, ahead) in begin.items()})
             ended = {each: set(durable[each]) for each in PARTITIONS}
             for ticket in old:
-                checkpoint.lighten(ticket)
+                ticket.begin()
+                ticket.weigh(1)
                 checkpoint.close(ticket)
+                ticket.weigh(1)
         assert checkpoint.records == len(tickets)
         assert checkpoint.bytes == sum(t.size for t in tickets)
         assert checkpoint.bytes == sum(map(checkpoint.weight, PARTITIONS))
+        begun = sum(t.size for t in tickets if t.begun)
+        assert begun == sum(map(checkpoint.under_way, PARTITIONS))
     for partition, (offset, ahead) in broker.begin().items():
         below = {n for n in there[partition] if n < offset}
         assert below | ahead == durable[partition]
@@ -153,6 +160,6 @@ def test_a_record_that_asks_for_much_weighs_much_and_leaves_nothing_behind() -> 
     assert ticket is not None
     before = checkpoint.bytes
     checkpoint.weigh(ticket, 1000)
-    assert checkpoint.bytes > before + 500_000
+    assert checkpoint.bytes > before + 200_000
     checkpoint.close(ticket)
     assert checkpoint.bytes == 0
