@@ -272,10 +272,10 @@ class Item:
 
 def _kind(command: Command) -> Kind:
     match command:
-        case UpsertProfile():
-            return "profile" if bulk_profiles.able(command) else "single"
         case CreateEvent():
             return "event"
+        case UpsertProfile():
+            return "profile" if bulk_profiles.able(command) else "single"
         case ChangeConsent():
             return "consent"
         case SuppressProfile():

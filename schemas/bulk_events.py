@@ -10,7 +10,7 @@ first with the endpoint, to 2026-07-15; the repeat is refused from 2025-01-15 on
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 import msgspec
@@ -25,7 +25,6 @@ __all__ = [
     "ENTRY",
     "ROWS",
     "SINCE",
-    "Entry",
     "Place",
     "body",
     "person",
@@ -45,6 +44,8 @@ _CLOSE: Final = b"]}}}}"
 _ENTRY: Final = b'{"type":"event-bulk-create","attributes":{"profile":{"data":'
 _EVENTS: Final = b'},"events":{"data":['
 _END: Final = b"]}}}"
+_NEXT: Final = _END + b"," + _ENTRY
+_LAST: Final = _END + _CLOSE
 EMPTY: Final = len(_OPEN) + len(_CLOSE)  # bytes of a request with no entry
 ENTRY: Final = len(_ENTRY) + len(_EVENTS) + len(_END) + 1  # of one entry, comma included
 
@@ -65,13 +66,6 @@ class _Row(msgspec.Struct, tag_field="type", tag="event", gc=False):
 
 class _Person(msgspec.Struct, tag_field="type", tag="profile", gc=False):
     attributes: dict[str, str]
-
-
-class Entry(NamedTuple):
-    """One profile and its events, in order; each of `rows` may hold several."""
-
-    person: bytes
-    rows: list[bytes]
 
 
 class Place(NamedTuple):
@@ -118,18 +112,18 @@ def person(command: CreateEvent) -> bytes:
     return _ENCODE(_Person({**identifiers(command.identity), **command.profile}))
 
 
-def body(entries: Sequence[Entry]) -> bytes:
-    """Join the parts."""
-    return b"".join(
-        (
-            _OPEN,
-            b",".join(
-                b"".join((_ENTRY, who, _EVENTS, b",".join(rows), _END))
-                for who, rows in entries
-            ),
-            _CLOSE,
-        )
-    )
+def body(rows: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Join persons and rows; what stands together of one person becomes one entry."""
+    parts = [_OPEN]
+    last: bytes | None = None
+    for who, row in rows:
+        if who == last:
+            parts += (b",", row)
+        else:
+            parts += (_ENTRY if last is None else _NEXT, who, _EVENTS, row)
+            last = who
+    parts.append(_CLOSE if last is None else _LAST)
+    return b"".join(parts)
 
 
 def place(pointer: str) -> Place | None:

@@ -15,7 +15,7 @@ from schemas import debezium
 from schemas.event import Event, Rejected, Skipped
 from schemas.mapping import Mapped, Mapping
 from schemas.message import Attributes, Message, opened
-from schemas.registry import EVENT_TYPES
+from schemas.registry import ANY, EVENT_TYPES
 
 __all__ = ["Headers", "decode"]
 
@@ -23,8 +23,8 @@ Headers = Sequence[tuple[str, bytes]]
 
 ORIGIN: Final = ("origin", b"klaviyo")  # what the reverse direction writes on its records
 
-
-_ANY: Final = msgspec.json.Decoder()
+_ENVELOPED: Final = {"ce_type", "content-type"}  # headers that tell of an envelope
+_JSON: Final = msgspec.json.Decoder()
 _ENCODE: Final = msgspec.json.Encoder().encode
 _TOO_DEEP: Final = Rejected("malformed", "decode", "$", "nested too deep")
 _NOT_UTF8: Final = Rejected("malformed", "decode", "$", "invalid UTF-8")
@@ -78,7 +78,8 @@ def _guarded(
             value = value.removeprefix(codecs.BOM_UTF8)
         if tombstone:
             return _buried(value, mappings)
-        return _read(value, headers, mappings)
+        plain = None if mappings else _plain(value, headers)
+        return plain or _read(value, headers, mappings)
     except UnicodeDecodeError:
         return _NOT_UTF8
     except msgspec.ValidationError as error:
@@ -87,6 +88,19 @@ def _guarded(
         return Rejected("malformed", "decode", "$", str(error))
     except RecursionError:
         return _TOO_DEEP
+
+
+def _plain(value: bytes, headers: dict[str, bytes]) -> Event | None:
+    """Return the event of a message that is surely in no envelope: read at one go.
+
+    What is no such message, or is a faulty one, is looked into by `_read`.
+    """
+    if _ENVELOPED.isdisjoint(headers) and b'"specversion"' not in value:
+        try:
+            return ANY.decode(value)
+        except msgspec.ValidationError:
+            pass
+    return None
 
 
 def _read(
@@ -123,7 +137,7 @@ def _typed(tag: str, body: bytes | Raw, path: str) -> Event | Ended:
 
 
 def _mapped(message: Message, mappings: Sequence[Mapping]) -> Mapped | Ended:
-    document = debezium.payload(_ANY.decode(message.body))
+    document = debezium.payload(_JSON.decode(message.body))
     if document is None and message.attributes is None:
         return _TOMBSTONE  # in Connect's envelope
     if debezium.changes_nothing(document):
@@ -134,7 +148,7 @@ def _mapped(message: Message, mappings: Sequence[Mapping]) -> Mapped | Ended:
 def _buried(key: bytes, mappings: Sequence[Mapping]) -> Mapped | Ended:
     """Map a tombstone; its document is the key, which may be a text that is no JSON."""
     try:
-        document = debezium.payload(_ANY.decode(key))
+        document = debezium.payload(_JSON.decode(key))
     except msgspec.DecodeError:
         document = key.decode()
     made = _made(document, [one for one in mappings if one.tombstones])

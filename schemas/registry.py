@@ -9,14 +9,14 @@ import pkgutil
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import entry_points
 from types import ModuleType
-from typing import Final
+from typing import Final, Union
 
 import msgspec
 
 from schemas import events
 from schemas.event import Event, Metric, UnusableEventType
 
-__all__ = ["ENTRY_POINTS", "EVENT_TYPES", "METRICS", "EventType"]
+__all__ = ["ANY", "ENTRY_POINTS", "EVENT_TYPES", "METRICS", "EventType"]
 
 ENTRY_POINTS: Final = "klaviyo_pipeline.events"
 
@@ -121,5 +121,9 @@ def _lacks(classes: Sequence[type[Event]], examples: object) -> Iterator[str]:
 
 
 EVENT_TYPES: Final[Mapping[str, EventType]] = _discovered()
+# Reads a message of any of them that stands in no envelope.
+ANY: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(
+    Union[tuple(kind.event for kind in EVENT_TYPES.values())]  # noqa: UP007  as many as there are
+)
 # All metrics there are, by the setting that names them.
 METRICS: Final[Mapping[str, Metric]] = _metrics(EVENT_TYPES)

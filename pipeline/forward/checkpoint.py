@@ -87,21 +87,26 @@ class Checkpoint:
         if commands > FEW:
             ticket.weigh(COMMAND * commands)
 
-    def close(self, ticket: Ticket) -> None:
-        """The record has ended. Closing twice, or after a revoke, changes nothing."""
-        if ticket.done:
-            return
-        ticket.done = True
-        lot = ticket.lot
-        if not lot.live:
-            return
-        self.records -= 1
-        lot.bytes -= ticket.size
-        if ticket.begun:
-            lot.begun -= ticket.size
-        self._advance(lot)
-        if lot.open and lot.open[0].sequence < ticket.sequence:
-            ticket.forget()  # an open one before it may keep it here for long
+    def close(self, *tickets: Ticket) -> None:
+        """The records have ended. Closing twice, or after a revoke, changes nothing."""
+        lots: dict[Lot, None] = {}
+        for ticket in tickets:
+            lot = ticket.lot
+            if ticket.done:
+                continue
+            ticket.done = True
+            if lot.live:
+                self.records -= 1
+                lot.bytes -= ticket.size
+                if ticket.begun:
+                    lot.begun -= ticket.size
+                lots[lot] = None
+        for lot in lots:
+            self._advance(lot)
+        for ticket in tickets:
+            waiting = ticket.lot.open
+            if waiting and waiting[0].sequence < ticket.sequence:
+                ticket.forget()  # an open one before it may keep it here for long
 
     def _advance(self, lot: Lot) -> None:
         lot.changed = True

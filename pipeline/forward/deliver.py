@@ -232,13 +232,7 @@ def _encode(row: Item) -> None:
 
 
 def _body(items: Sequence[Item]) -> bytes:
-    """Items of one profile that stand together become one entry."""
-    entries: list[bulk_events.Entry] = []
-    for item in items:
-        if not entries or entries[-1].person != item.person:
-            entries.append(bulk_events.Entry(item.person, []))
-        entries[-1].rows.append(item.row)
-    return bulk_events.body(entries)
+    return bulk_events.body((item.person, item.row) for item in items)
 
 
 def _named(items: Sequence[Item], answer: Refused) -> dict[int, list[Fault]]:

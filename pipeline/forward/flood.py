@@ -22,24 +22,27 @@ class Flood:
         self._limit = limit  # in a row; 0 switches the brake off
         self._health = health
         self._row = 0
-        self._last: deque[bool] = deque(maxlen=WINDOW)
-        self._bad = 0
+        self._count = 0
+        self._bad: deque[int] = deque()  # which of the last 1,000, by their numbers
 
     def over(self, *, bad: bool) -> bool:
         """Count one more record; true if it must not be dead-lettered any more."""
+        self._count += 1
+        if not bad:
+            self._row = 0
+            return False
         if not self._limit:
             return False
-        if len(self._last) == WINDOW:
-            self._bad -= self._last[0]
-        self._last.append(bad)
-        self._bad += bad
-        self._row = self._row + 1 if bad else 0
-        if not bad or (self._row < self._limit and self._bad < HALF):
+        self._row += 1
+        self._bad.append(self._count)
+        while self._bad[0] <= self._count - WINDOW:
+            self._bad.popleft()
+        if self._row < self._limit and len(self._bad) < HALF:
             return False
         self._health.halt(
             "malformed_flood",
-            f"{self._row} malformed records in a row, {self._bad} of the last {WINDOW}:"
-            " mend what writes the topic, or raise deliver.malformed_limit, and restart;"
-            " the next start goes on with this record",
+            f"{self._row} malformed records in a row, {len(self._bad)} of the last"
+            f" {WINDOW}: mend what writes the topic, or raise deliver.malformed_limit,"
+            " and restart; the next start goes on with this record",
         )
         return True

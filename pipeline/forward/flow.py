@@ -38,7 +38,6 @@ from pipeline.klaviyo.family import Permit
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import (
-    DELIVERED,
     Dead,
     Delivered,
     Item,
@@ -188,15 +187,16 @@ class Flow:
         ticket = self.checkpoint.open(record)
         if ticket is None:
             return True
-        if isinstance(planned, Plan):
-            self._tally.planned(planned)
-            if planned.commands:
-                self.checkpoint.weigh(ticket, len(planned.commands))
-                self._lanes.add(ticket, planned.commands)
-            else:  # nothing but parts that were skipped
-                self._end(ticket, DELIVERED)
-        else:
-            self._end(ticket, planned)
+        if not isinstance(planned, Plan):
+            ticket.outcome = planned
+            self._end([ticket])
+            return True
+        self._tally.planned(planned)
+        if planned.commands:
+            self.checkpoint.weigh(ticket, len(planned.commands))
+            self._lanes.add(ticket, planned.commands)
+        else:  # nothing but parts that were skipped
+            self._end([ticket])
         return True
 
     async def _carry(self, route: Route, group: Group, permit: Permit) -> list[Item]:
@@ -207,13 +207,17 @@ class Flow:
             outcomes = await self._sending(route, group, permit)
         finally:
             telling.cancel()
+        ended: list[Ticket] = []
         for item, outcome in zip(group.items, outcomes, strict=True):
             if outcome is None:
                 again.append(item)
             elif isinstance(outcome, Dead) and len(item.parts) > 1:
                 again += item.halves()  # one bad record must cost one record
             else:
-                self._settle(item, outcome, bulk=route.rows > 1)
+                if isinstance(outcome, Delivered):
+                    self._delivered(item, bulk=route.rows > 1)
+                ended += [part[0] for part in item.parts if part[0].settle(outcome)]
+        self._end(ended)
         self._source.freed()
         return again
 
@@ -253,27 +257,26 @@ class Flow:
 
         return traced
 
-    def _settle(self, item: Item, outcome: Outcome, *, bulk: bool) -> None:
-        if isinstance(outcome, Delivered):
-            self._audit.delivered(item, bulk=bulk)
-            if self._sent is not None:
-                self._sent.note(item.commands)
-        for ticket, _ in item.parts:
-            if ticket.settle(outcome):
-                self._end(ticket, ticket.outcome)
+    def _delivered(self, item: Item, *, bulk: bool) -> None:
+        self._audit.delivered(item, bulk=bulk)
+        if self._sent is not None:
+            self._sent.note(item.commands)
 
-    def _end(self, ticket: Ticket, outcome: Outcome) -> None:
-        if isinstance(outcome, Dead):
-            letter = asyncio.create_task(self._bury(ticket, outcome))
-            self._letters.add(letter)
-            letter.add_done_callback(self._buried)
-        else:
-            self._tally.ended(ticket.record, outcome)
-            self.checkpoint.close(ticket)
+    def _end(self, tickets: Sequence[Ticket]) -> None:
+        well: list[Ticket] = []
+        for ticket in tickets:
+            if isinstance(ticket.outcome, Dead):
+                letter = asyncio.create_task(self._bury(ticket, ticket.outcome))
+                self._letters.add(letter)
+                letter.add_done_callback(self._buried)
+            else:
+                well.append(ticket)
+        self._tally.ended(well)
+        self.checkpoint.close(*well)
 
     async def _bury(self, ticket: Ticket, dead: Dead) -> None:
         await self._dead_letters.write(ticket.record, dead)
-        self._tally.ended(ticket.record, dead)
+        self._tally.ended([ticket])
         self.checkpoint.close(ticket)
         self._source.freed()
 

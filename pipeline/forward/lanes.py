@@ -39,9 +39,9 @@ class _Lane:
     # Plain lists: nearly every lane is short, and there are as many as customers.
     __slots__ = ("bound", "busy", "items", "joined", "names", "queued")
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self.items: list[Item] = []
-        self.names: list[str] = []
+        self.names = list(names)
         self.bound = NAMES  # so many names, and those nobody uses any more are dropped
         self.busy = 0  # requests in flight; more than one only after lanes were joined
         self.queued = 0  # number of its valid entry among the ready; 0 = none
@@ -96,23 +96,24 @@ def _order(items: Sequence[Item]) -> int:
     return head.sequence + LAST if waits else head.sequence
 
 
-def _head(heap: _Heap) -> tuple[int, int]:
-    return heap[0][:2]
-
-
 def _runs(commands: Sequence[Command]) -> Iterator[list[Command]]:
     """Events of one profile that stand together, and any other command by itself."""
     run: list[Command] = []
+    first: CreateEvent | None = None  # of the run
     for command in commands:
-        if run and not (
-            isinstance(command, CreateEvent)
-            and isinstance(last := run[-1], CreateEvent)
-            and command.identity is last.identity
-            and command.profile is last.profile
+        event = command if isinstance(command, CreateEvent) else None
+        if (
+            run
+            and event is not None
+            and first is not None
+            and event.identity is first.identity
+            and event.profile is first.profile
         ):
+            run.append(command)
+            continue
+        if run:
             yield run
-            run = []
-        run.append(command)
+        run, first = [command], event
     yield run
 
 
@@ -280,8 +281,12 @@ class Lanes:
 
     def _oldest(self, kind: Kind) -> _Heap:
         """The heap, of those a route for that kind carries, with the oldest head."""
-        heaps = [heap for each in CARRIES[kind] if (heap := self._valid(each))]
-        return min(heaps, key=_head) if len(heaps) > 1 else heaps[0] if heaps else []
+        kinds = CARRIES[kind]
+        oldest = self._valid(kinds[0])
+        for other in kinds[1:]:
+            if (heap := self._valid(other)) and (not oldest or heap[0] < oldest[0]):
+                oldest = heap
+        return oldest
 
     def _valid(self, kind: Kind) -> _Heap:
         """The heap, entries of lanes that were joined away or queued anew dropped."""
@@ -298,7 +303,10 @@ class Lanes:
             if other is not None and other is not lane:
                 lane = other if lane is None else self._join(lane, other)
         if lane is None:
-            lane = _Lane()
+            lane = _Lane(names)
+            for name in names:
+                by_name[name] = lane
+            return lane
         for name in names:
             if by_name.get(name) is not lane:
                 lane.names.append(name)

@@ -25,6 +25,7 @@ from schemas.privacy import tombstone
 __all__ = ["Planner"]
 
 TOMBSTONE: Final = Skipped("tombstone")
+_READ: Final = (Event, Mapped)
 _SECOND: Final = len("2026-11-01T10:00:00")  # how exact times are compared
 
 
@@ -67,7 +68,7 @@ class Planner:
         planned: Event | Mapped | Plan | Skipped | Rejected
         try:
             planned = self.read(record)
-            if isinstance(planned, Event | Mapped):
+            if isinstance(planned, _READ):
                 planned = planned.commands(self._context, record.timestamp)
             elif planned == TOMBSTONE and not self._mappings.own(record.topic):
                 planned = tombstone(record.key, self._context)

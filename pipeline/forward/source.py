@@ -26,8 +26,8 @@ if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
 
 __all__ = ["Source"]
 
-POLL: Final = 250  # records; what one poll may bring between two turns of the loop
-FEWEST: Final = 100  # records; a poll for less is not worth its turn
+POLL: Final = 100  # records; what one poll may bring between two turns of the loop
+WINDOW: Final = 1000  # records from the first open one on that a partition has anyhow
 PATIENCE: Final = 0.5  # s; how long a poll waits, and so how soon a stop is seen
 RESUME: Final = 0.9  # part of a budget below which what was full takes more again
 KEPT: Final = 0.125  # of the budget, for partitions that hold next to nothing
@@ -72,7 +72,7 @@ class Source:
         if not partitions and shares:
             await self._pause()
             return []
-        return await self._consumer.poll(partitions, self._most(shares), PATIENCE)
+        return await self._consumer.poll(partitions, POLL, PATIENCE)
 
     def freed(self) -> None:
         """Something ended: there may be room again."""
@@ -127,7 +127,7 @@ class Source:
             checkpoint.records >= self._records * part or checkpoint.bytes >= self._bytes
         )
         count = max(1, len(shares))
-        window = min(REACH, max(POLL, 2 * self._records // count))
+        window = min(REACH, max(WINDOW, 2 * self._records // count))
         most = float(self._bytes)
         if self._full:
             most *= KEPT / count
@@ -138,14 +138,3 @@ class Source:
             if checkpoint.held(each) < window
             and checkpoint.weight(each) < min(most, share * RESUME)
         ]
-
-    def _most(self, shares: Mapping[Partition, float]) -> int:
-        """How many records the next poll may bring."""
-        checkpoint = self._checkpoint
-        left = max(FEWEST, self._records - checkpoint.records)
-        if checkpoint.records:
-            # Of any partition, and as large as those in hand: not much over its share.
-            spare = min(shares.values()) * (1 - RESUME)
-            room = spare * checkpoint.records / checkpoint.bytes
-            left = min(left, max(FEWEST, int(room)))
-        return min(POLL, left)

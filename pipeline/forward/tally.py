@@ -4,12 +4,10 @@ import collections
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from prometheus_client import Counter
-
 from pipeline.clock import Clock
 from pipeline.kafka.consumer import Reader
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Dead, Delivered, Outcome, Record, Skipped
+from pipeline.records import Delivered, Record, Skipped, Ticket
 from schemas.event import Plan
 
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
@@ -19,12 +17,11 @@ __all__ = ["Tally"]
 
 
 class Tally:
-    """Counters are looked up once: this runs for each record."""
+    """Counts what comes together together: this runs for each record."""
 
     def __init__(self, metrics: Metrics, clock: Clock) -> None:
         self._metrics = metrics
         self._clock = clock
-        self._settled: dict[tuple[str, str], Counter] = {}
 
     def consumed(self, records: Iterable[Record]) -> None:
         """Records came in."""
@@ -39,24 +36,22 @@ class Tally:
         for reason in plan.skipped:
             self._metrics.skipped.labels(reason).inc()
 
-    def ended(self, record: Record, outcome: Outcome) -> None:
-        """A record reached its end."""
-        result = "dead_lettered"
-        match outcome:
-            case Delivered():
+    def ended(self, tickets: Iterable[Ticket]) -> None:
+        """Records reached their end, as their tickets say."""
+        now = self._clock.now()
+        ends: collections.Counter[tuple[str, str]] = collections.Counter()
+        for ticket in tickets:
+            record, outcome = ticket.record, ticket.outcome
+            result = "dead_lettered"
+            if isinstance(outcome, Delivered):
                 result = "delivered"
-                age = self._clock.now() - record.timestamp / 1000
-                self._metrics.end_to_end.observe(max(0.0, age))
-            case Skipped():
+                self._metrics.end_to_end.observe(max(0.0, now - record.timestamp / 1000))
+            elif isinstance(outcome, Skipped):
                 result = "skipped"
                 self._metrics.skipped.labels(outcome.reason).inc()
-            case Dead():
-                pass
-        counter = self._settled.get((record.topic, result))
-        if counter is None:
-            counter = self._metrics.records_settled.labels(record.topic, result)
-            self._settled[record.topic, result] = counter
-        counter.inc()
+            ends[record.topic, result] += 1
+        for labels, count in ends.items():
+            self._metrics.records_settled.labels(*labels).inc(count)
 
     def state(self, checkpoint: "Checkpoint", requests: int, consumer: Reader) -> None:
         """Gauges, once a second."""

@@ -60,7 +60,7 @@ def _timed(bodies: Callable[[], Iterator[bytes]]) -> float:
 def _bodies(records: Sequence[Record]) -> Iterator[bytes]:
     """As the forward direction does it, with nothing in between."""
     planner = Planner(Context(default_country="US"))
-    entries: list[bulk_events.Entry] = []
+    entries: list[tuple[bytes, bytes]] = []
     events = 0
     for record in records:
         plan = planner.plan(record)
@@ -70,7 +70,7 @@ def _bodies(records: Sequence[Record]) -> Iterator[bytes]:
             yield bulk_events.body(entries)
             entries, events = [], 0
         rows = bulk_events.rows(made)
-        entries.append(bulk_events.Entry(bulk_events.person(made[0]), [rows]))
+        entries.append((bulk_events.person(made[0]), rows))
         events += len(made)
     yield bulk_events.body(entries)
 

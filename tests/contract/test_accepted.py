@@ -164,10 +164,8 @@ def requests(command: Command, revision: str) -> Iterator[tuple[str, bytes]]:
                 yield "/api/profile-bulk-import-jobs", bulk_profiles.body(rows)
         case CreateEvent():
             yield "/api/events", wire.event(command, revision)
-            entry = bulk_events.Entry(
-                bulk_events.person(command), [bulk_events.rows([command])]
-            )
-            yield "/api/event-bulk-create-jobs", bulk_events.body([entry])
+            row = bulk_events.person(command), bulk_events.rows([command])
+            yield "/api/event-bulk-create-jobs", bulk_events.body([row])
         case ChangeConsent() | SuppressProfile() | EraseProfile():
             raise AssertionError("asked for by nobody here")
 

@@ -103,11 +103,9 @@ def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
                 wire.profile_import(command, revision),
             )
         case CreateEvent() if bulk:
-            entry = bulk_events.Entry(
-                bulk_events.person(command), [bulk_events.rows([command])]
-            )
+            row = bulk_events.person(command), bulk_events.rows([command])
             operation = "POST /api/event-bulk-create-jobs"
-            body = bulk_events.body([entry])
+            body = bulk_events.body([row])
         case CreateEvent():
             operation, body = "POST /api/events", wire.event(command, revision)
         case SuppressProfile():

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.forward.checkpoint import Checkpoint
-from pipeline.forward.source import POLL, Source
+from pipeline.forward.source import Source
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Partition, Record, Ticket
@@ -17,15 +17,15 @@ A, B = ("t", 0), ("t", 1)
 
 
 class Broker:
-    """Remembers which partitions it was asked for, and for how many records."""
+    """Remembers which partitions it was asked for."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[set[Partition], int]] = []
+        self.asked: list[set[Partition]] = []
 
     async def poll(
         self, partitions: Collection[Partition], max_records: int, timeout: float
     ) -> list[Record]:
-        self.asked.append((set(partitions), max_records))
+        self.asked.append(set(partitions))
         return []
 
 
@@ -60,7 +60,7 @@ class World:
 async def test_all_partitions_are_read_while_there_is_room() -> None:
     world = World(records=5000, size=10**9)
     await world.source.poll()
-    assert world.broker.asked == [({A, B}, POLL)]
+    assert world.broker.asked == [{A, B}]
 
 
 @virtual
@@ -76,7 +76,7 @@ async def test_a_full_buffer_reads_nothing_until_a_tenth_is_free() -> None:
     for ticket in tickets[8:40]:
         world.checkpoint.close(ticket)
     await world.source.poll()
-    assert world.broker.asked == [({A, B}, 100)]
+    assert world.broker.asked == [{A, B}]
 
 
 @virtual
@@ -85,7 +85,7 @@ async def test_a_full_buffer_keeps_a_little_for_a_partition_that_holds_nothing()
     world = World(records=1000, size=10**9)
     world.read(A, 1000)
     await world.source.poll()
-    assert world.broker.asked == [({B}, 100)]
+    assert world.broker.asked == [{B}]
     world.read(B, 100)
     await world.source.poll()
     assert len(world.broker.asked) == 1
@@ -98,7 +98,7 @@ async def test_partitions_that_hold_records_share_the_bytes_evenly() -> None:
     world.read(A, 9, size=20_000)  # 464 kB: of its half more than nine tenths
     world.read(B, 1)
     await world.source.poll()
-    assert world.broker.asked == [({B}, 100)]
+    assert world.broker.asked == [{B}]
 
 
 @virtual
@@ -110,14 +110,14 @@ async def test_what_a_partition_has_no_use_for_goes_to_those_with_more_under_way
         ticket.begin()
     world.read(B, 1)
     await world.source.poll()
-    assert world.broker.asked == [({A, B}, 100)], "B has nothing under way"
+    assert world.broker.asked == [{A, B}], "B has nothing under way"
     world.read(A, 5, size=20_000)
     await world.source.poll()
-    assert world.broker.asked[1:] == [({B}, 100)], "a quarter of its half is B's"
+    assert world.broker.asked[1:] == [{B}], "a quarter of its half is B's"
     for ticket in world.read(B, 3, size=20_000):
         ticket.begin()
     await world.source.poll()
-    assert world.broker.asked[2:] == [({B}, 100)]
+    assert world.broker.asked[2:] == [{B}]
 
 
 @given(
@@ -148,7 +148,7 @@ async def test_one_partition_may_not_take_all_bytes() -> None:
     world = World(records=10**6, size=1_000_000)
     world.read(A, 10, size=20_000)
     await world.source.poll()
-    assert world.broker.asked == [({B}, 100)]
+    assert world.broker.asked == [{B}]
 
 
 @virtual
@@ -158,7 +158,7 @@ async def test_a_record_that_cannot_end_stops_its_partition_only() -> None:
     for ticket in tickets[1:]:
         world.checkpoint.close(ticket)
     await world.source.poll()
-    assert world.broker.asked[0][0] == {B}
+    assert world.broker.asked[0] == {B}
 
 
 @virtual
