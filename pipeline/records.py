@@ -97,7 +97,7 @@ Kind: TypeAlias = Literal[
 ]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
-ENCODED: Final = 1024  # bytes that an encoded item costs beside its own
+ENCODED: Final = 64  # bytes that an encoded item costs beside its own
 
 
 class Mark(NamedTuple):

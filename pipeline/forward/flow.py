@@ -193,7 +193,7 @@ class Flow:
             return True
         self._tally.planned(planned)
         if planned.commands:
-            self.checkpoint.weigh(ticket, len(planned.commands))
+            self.checkpoint.weigh(ticket, planned.commands)
             self._lanes.add(ticket, planned.commands)
         else:  # nothing but parts that were skipped
             self._end([ticket])

@@ -5,10 +5,12 @@ from itertools import accumulate
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import Raw
 
 from pipeline.forward.checkpoint import Checkpoint
 from pipeline.kafka import notes
 from pipeline.records import Mark, Partition, Record, Ticket
+from schemas.commands import CreateEvent, Identity
 
 PARTITIONS = (("customers", 0), ("orders", 0), ("orders", 1))
 
@@ -159,7 +161,8 @@ def test_a_record_that_asks_for_much_weighs_much_and_leaves_nothing_behind() -> 
     ticket = checkpoint.open(record(PARTITIONS[0], 1))
     assert ticket is not None
     before = checkpoint.bytes
-    checkpoint.weigh(ticket, 1000)
+    line = CreateEvent(Identity("C1"), "Ordered", "O-1:1", "", Raw(b"{}"), {})
+    checkpoint.weigh(ticket, [line] * 1000)
     assert checkpoint.bytes > before + 200_000
     checkpoint.close(ticket)
     assert checkpoint.bytes == 0

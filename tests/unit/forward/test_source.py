@@ -95,7 +95,7 @@ async def test_a_full_buffer_keeps_a_little_for_a_partition_that_holds_nothing()
 async def test_partitions_that_hold_records_share_the_bytes_evenly() -> None:
     """What drains slowly leaves room for what drains fast."""
     world = World(records=10**6, size=1_000_000)
-    world.read(A, 9, size=20_000)  # 464 kB: of its half more than nine tenths
+    world.read(A, 9, size=55_000)  # 509 kB: more than its half
     world.read(B, 1)
     await world.source.poll()
     assert world.broker.asked == [{B}]
@@ -106,15 +106,15 @@ async def test_what_a_partition_has_no_use_for_goes_to_those_with_more_under_way
     None
 ):
     world = World(records=10**6, size=1_000_000)
-    for ticket in world.read(A, 11, size=20_000):  # 567 kB: over its half
+    for ticket in world.read(A, 11, size=55_000):  # 622 kB: over its half
         ticket.begin()
     world.read(B, 1)
     await world.source.poll()
     assert world.broker.asked == [{A, B}], "B has nothing under way"
-    world.read(A, 5, size=20_000)
+    world.read(A, 3, size=55_000)
     await world.source.poll()
     assert world.broker.asked[1:] == [{B}], "a quarter of its half is B's"
-    for ticket in world.read(B, 3, size=20_000):
+    for ticket in world.read(B, 2, size=55_000):
         ticket.begin()
     await world.source.poll()
     assert world.broker.asked[2:] == [{B}]
@@ -146,7 +146,7 @@ def test_shares_never_add_up_to_more_than_there_is(
 @virtual
 async def test_one_partition_may_not_take_all_bytes() -> None:
     world = World(records=10**6, size=1_000_000)
-    world.read(A, 10, size=20_000)
+    world.read(A, 10, size=55_000)
     await world.source.poll()
     assert world.broker.asked == [{B}]
 
