@@ -28,6 +28,8 @@ __all__ = ["Batcher", "Parcel"]
 
 FEW: Final = 10  # waiting items that single calls may carry although bulk could
 MISSES: Final = 8  # items too large for what is left after which a request is full
+APART: Final = 1.0  # s from one job to the next that carries fewer rows
+LOOK: Final = 0.05  # s between two looks whether enough have come meanwhile
 
 
 class Parcel:
@@ -134,6 +136,8 @@ class _Line(msgspec.Struct):
 
     route: Route
     slots: asyncio.Semaphore
+    rows: int = 0  # of its last request
+    next: float = 0.0  # loop's s; a job that carries fewer starts then
 
 
 Carry: TypeAlias = Callable[[Route, "Group", Permit], Coroutine[Any, Any, Sequence[Item]]]
@@ -178,6 +182,8 @@ class Batcher:
                 permit.unused()
                 line.slots.release()
                 continue
+            line.rows = group.rows
+            line.next = asyncio.get_running_loop().time() + APART
             operation = line.route.operation
             self._metrics.batch_size.labels(operation).observe(group.rows)
             task = asyncio.create_task(self._carry(line.route, group, permit))
@@ -197,6 +203,7 @@ class Batcher:
                     lanes.ready(line.route.kind)
                     and not line.slots.locked()
                     and self._client.free_now(line.route.operation)
+                    and not self._early(line)
                 ):
                     return line
             waits = [asyncio.create_task(self._may_go(line)) for line in lines]
@@ -212,6 +219,17 @@ class Batcher:
         async with line.slots:
             pass
         await self._client.ready(line.route.operation)
+        await asyncio.sleep(min(self._early(line), LOOK))
+
+    def _early(self, line: _Line) -> float:
+        """Seconds until a job may start that would carry fewer rows than the last one.
+
+        While jobs are under way the buffer is theirs, and what waits is little: their
+        quota would go for next to nothing. Single calls go on meanwhile.
+        """
+        if not line.route.jobs or self._lanes.waiting(line.route.kind) >= line.rows:
+            return 0.0
+        return max(0.0, line.next - asyncio.get_running_loop().time())
 
     def _ended(
         self,

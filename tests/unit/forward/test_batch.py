@@ -12,8 +12,10 @@ from pipeline.forward.routes import Route
 from pipeline.observe.metrics import Metrics
 from pipeline.records import Item, Lot, Record, Ticket
 from schemas.commands import Identity, UpsertProfile
+from tests.virtual_time import virtual
 
 ROUTE = Route("create_or_update_profile", "profile", 1)
+JOBS = Route("bulk_import_profiles", "profile", 100, 10**6, jobs=9)
 
 
 class Gate:
@@ -68,6 +70,32 @@ async def test_a_request_abandoned_before_its_first_step_holds_nothing() -> None
         while not ran:  # the only slot is free again
             await asyncio.sleep(0)
     runner.cancel()
+
+
+@virtual
+async def test_a_job_with_fewer_rows_than_the_last_one_starts_a_second_later() -> None:
+    lanes, loop = Lanes(), asyncio.get_running_loop()
+    client: Any = Gate()
+    began: list[tuple[float, int]] = []
+
+    async def carry(route: Route, group: Group, permit: Any) -> Sequence[Item]:
+        began.append((loop.time() - started, group.rows))
+        await asyncio.sleep(60)
+        return ()
+
+    batcher = Batcher(lanes, client, carry, 1, Metrics())
+    started = loop.time()
+    runner = asyncio.create_task(batcher.run(JOBS))
+    for at, rows in ((0.0, 20), (0.3, 15), (0.4, 5), (0.5, 15), (3.0, 1)):
+        await asyncio.sleep(at - (loop.time() - started))
+        for number in range(rows):
+            add(lanes, int(at * 1000) + number)
+    await asyncio.sleep(2)
+    expected = [(0.0, 20), (0.4, 20), (1.4, 15), (3.0, 1)]
+    assert [rows for _, rows in began] == [rows for _, rows in expected]
+    assert [at for at, _ in began] == pytest.approx([at for at, _ in expected], abs=0.051)
+    runner.cancel()
+    await batcher.abandon()
 
 
 async def test_one_endpoint_that_hangs_leaves_the_others_their_slots() -> None:
