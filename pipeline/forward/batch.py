@@ -1,8 +1,8 @@
 """Which waiting items go together in one request, and when.
 
-One batcher per route takes what waits at the moment a permit is free: no timer, no
+One batcher per kind of item takes what waits at the moment a permit is free: no timer, no
 linger. When little waits, a change goes out at once; at a backlog requests fill up by
-themselves.
+themselves. Only an asynchronous job is worth a moment's wait: see `_early`.
 """
 
 import asyncio

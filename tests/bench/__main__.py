@@ -16,20 +16,18 @@ import msgspec
 from tests.bench import encode, growth, latency, mapping, memory, path, quota, reverse
 from tests.bench.report import FILE, Figure, note, show, write
 
-# Seconds the server takes, replicas, connections of each, and MiB of buffer; two whole
-# windows each. One replica alone needs 73 calls a second, so at 150 ms more than the 10
-# connections it has unless told, and a larger buffer for what is under way that long.
-QUOTA: Final = ((0.0, 1, 10, 64), (0.15, 1, 24, 128), (0.0, 3, 10, 64), (0.15, 3, 10, 64))
+# Seconds the server takes, replicas, and connections of each; two whole windows each. One
+# replica alone needs 73 calls a second: at 150 ms more than the 10 connections it has
+# unless told.
+QUOTA: Final = ((0.0, 1, 10), (0.15, 1, 20), (0.0, 3, 10), (0.15, 3, 10))
 
 
 def _quota() -> list[Figure]:
     """What each endpoint carries of its quota."""
     figures: list[Figure] = []
-    for latency_, replicas, connections, buffer in QUOTA:
-        of = f"{replicas} of us, {latency_ * 1000:.0f} ms: "
-        measured = quota.measure(
-            latency_, 2, replicas, connections=connections, buffer=buffer
-        )
+    for latency_, replicas, connections in QUOTA:
+        of = f"{replicas} of us, {latency_ * 1000:.0f} ms, {connections} connections: "
+        measured = quota.measure(latency_, 2, replicas, connections)
         figures += [
             msgspec.structs.replace(each, what=of + each.what)
             for each in asyncio.run(measured)
