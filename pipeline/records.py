@@ -97,7 +97,6 @@ Kind: TypeAlias = Literal[
 ]
 Outcome: TypeAlias = Delivered | Skipped | Dead
 DELIVERED: Final = Delivered()
-ENCODED: Final = 64  # bytes that an encoded item costs beside its own
 
 
 class Mark(NamedTuple):
@@ -192,7 +191,6 @@ class Item:
         "person",
         "row",
         "sequence",
-        "size",
     )
 
     def __init__(
@@ -208,7 +206,6 @@ class Item:
         self.sequence = parts[0][0].sequence
         self.row = b""  # encoded for a bulk request, once; of a run, with commas between
         self.person = b""  # the profile it is about, encoded likewise
-        self.size = 0  # bytes accounted for the two, with its first ticket
         self.largest = 10**9  # rows of a request it may be in; fewer to find a bad one
         self.alone = alone  # was taken out of a refused group: not to be coalesced again
 
@@ -230,18 +227,11 @@ class Item:
         self.parts.append(part)
         self.row = b""
 
-    def weigh(self) -> None:
-        """Account for what is encoded of it now."""
-        encoded = len(self.row) + len(self.person)
-        size = encoded + ENCODED if encoded else 0
-        if size != self.size:
-            self.parts[0][0].weigh(size - self.size)
-            self.size = size
-
     def single(self) -> None:
         """From now on by single call only: a bulk one could not carry it."""
         self.kind = "single"
         self.alone = True
+        self.row = b""
 
     def later(self) -> None:
         """Consent that has to wait until an earlier word of the customer shows."""

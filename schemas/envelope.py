@@ -95,10 +95,11 @@ def _plain(value: bytes, headers: dict[str, bytes]) -> Event | None:
 
     What is no such message, or is a faulty one, is looked into by `_read`.
     """
-    if _ENVELOPED.isdisjoint(headers) and b'"specversion"' not in value:
+    enveloped = b'"specversion"' in value or b"\\u00" in value  # its letters, escaped
+    if not enveloped and _ENVELOPED.isdisjoint(headers):
         try:
             return ANY.decode(value)
-        except msgspec.ValidationError:
+        except (msgspec.DecodeError, RecursionError):
             pass
     return None
 

@@ -120,10 +120,19 @@ def _lacks(classes: Sequence[type[Event]], examples: object) -> Iterator[str]:
         yield "EXAMPLES, a tuple of messages as bytes"
 
 
+def _reader(types: Mapping[str, EventType]) -> msgspec.json.Decoder[Event]:
+    """Return what reads a message of any type that is told as ours are, by `type`."""
+    alike = [
+        kind.event
+        for kind in types.values()
+        if kind.event.__struct_config__.tag_field == "type"
+        and not kind.event.__struct_config__.array_like
+    ]
+    return msgspec.json.Decoder(Union[tuple(alike)])  # noqa: UP007  as many as there are
+
+
 EVENT_TYPES: Final[Mapping[str, EventType]] = _discovered()
-# Reads a message of any of them that stands in no envelope.
-ANY: Final[msgspec.json.Decoder[Event]] = msgspec.json.Decoder(
-    Union[tuple(kind.event for kind in EVENT_TYPES.values())]  # noqa: UP007  as many as there are
-)
+# Reads a message that stands in no envelope.
+ANY: Final[msgspec.json.Decoder[Event]] = _reader(EVENT_TYPES)
 # All metrics there are, by the setting that names them.
 METRICS: Final[Mapping[str, Metric]] = _metrics(EVENT_TYPES)

@@ -238,7 +238,8 @@ class Flow:
         """A job has these: they weigh less until it ends."""
         for item in items:
             item.row = b""
-            item.weigh()
+            for ticket, _ in item.parts:
+                ticket.weigh(-ticket.record.size)
         self._source.freed()
 
     def _tell(self, group: Group) -> None:

@@ -207,7 +207,6 @@ class Lanes:
             self._waiting[item.kind] -= len(item.commands)
             for ticket, _ in item.parts:
                 ticket.begin()
-            item.weigh()
         return group
 
     def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel, taken: list[Item]) -> bool:

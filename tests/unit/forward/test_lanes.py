@@ -7,9 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.forward.batch import Parcel
-from pipeline.forward.checkpoint import Checkpoint
 from pipeline.forward.lanes import Group, Lanes
-from pipeline.forward.routes import ROUTES, Route
+from pipeline.forward.routes import Route
 from pipeline.records import Item, Kind, Lot, Record, Ticket
 from schemas.commands import (
     ChangeConsent,
@@ -75,10 +74,6 @@ LOT = Lot()
 
 def parcel(rows: int) -> Parcel:
     return Parcel(Route("some_operation", "event", rows), "2026-07-15")
-
-
-def bulk() -> Parcel:
-    return Parcel(ROUTES[1][1], "2026-07-15")
 
 
 def ticket(sequence: int, lot: Lot = LOT) -> Ticket:
@@ -269,25 +264,3 @@ def test_history_sent_anew_still_goes_last() -> None:
     lanes.release(group, group.items)
     (item,) = lanes.take("event", parcel(1)).items
     assert sequences(item) == [2]
-
-
-def test_what_is_encoded_is_weighed_once_until_it_is_gone() -> None:
-    checkpoint, lanes = Checkpoint(), Lanes()
-    checkpoint.assign({("t", 0): ()})
-    one = checkpoint.open(Record("t", 0, 1, 0, None, b"{}"))
-    assert one is not None
-    waiting = one.size
-    lanes.add(one, [event(Identity("C1"))])
-    group = lanes.take("event", bulk())
-    (item,) = group.items
-    size = one.size
-    assert size - waiting > len(item.row) + len(item.person) > 0
-    assert checkpoint.bytes == checkpoint.under_way(("t", 0)) == size
-    lanes.release(group, [item])
-    assert lanes.take("event", bulk()).items == [item]
-    assert one.size == size
-    item.row = item.person = b""
-    item.weigh()
-    assert one.size == waiting
-    checkpoint.close(one)
-    assert checkpoint.bytes == 0

@@ -318,6 +318,30 @@ def test_no_damaged_message_raises(value: bytes, cut: int, tag: str) -> None:
         assert isinstance(outcome, Plan | Skipped | Rejected)
 
 
+@settings(max_examples=1000, deadline=None)
+@given(
+    value=st.text(max_size=6).map(str.encode)
+    | st.sampled_from([b'"specversion":"1.0",', b'"data":{},', b"[", b"\\u00e9", b"{{"]),
+    cut=st.integers(0, 600),
+    over=st.booleans(),
+    tag=st.sampled_from(sorted(EVENT_TYPES)),
+)
+def test_what_is_read_at_one_go_is_what_is_read_step_by_step(
+    value: bytes, cut: int, *, over: bool, tag: str
+) -> None:
+    """A content type of no envelope's changes nothing but the way."""
+    example = EVENT_TYPES[tag].examples[0]
+    message = example[:cut] + value + example[cut + len(value) * over :]
+    assert decode(message, ()) == decode(message, [("content-type", b"text/json")])
+
+
+def test_an_escaped_key_tells_of_an_envelope_too() -> None:
+    message = orjson.dumps({**CLOUD, "order": ORDER})
+    escaped = message.replace(b"specversion", b"specversi\\u006fn")
+    assert decode(escaped, ()) == decode(message, ())
+    assert isinstance(decode(escaped, ()), Rejected), "it has no data"
+
+
 @settings(max_examples=500, deadline=None)
 @given(
     tag=st.sampled_from(sorted(EVENT_TYPES)),

@@ -50,6 +50,22 @@ def test_one_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert event.commands(Context(), 0) == Plan([])
 
 
+@pytest.mark.parametrize("told", ['tag_field="kind"', "array_like=True"])
+def test_one_that_is_told_otherwise_does_not_keep_the_others_from_being_read(
+    told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newcomer = NEWCOMER.replace('"cart.abandoned")', f'"cart.abandoned", {told})')
+    (tmp_path / "cart_abandoned.py").write_text(newcomer)
+    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
+    try:
+        found = registry._discovered()
+    finally:
+        sys.modules.pop("schemas.events.cart_abandoned", None)
+    placed = EVENT_TYPES["order.placed"]
+    event = registry._reader(found).decode(placed.examples[0])
+    assert type(event) is placed.event
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
