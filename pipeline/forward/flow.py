@@ -30,7 +30,7 @@ from pipeline.forward.imports import Imports
 from pipeline.forward.lanes import Group, Lanes
 from pipeline.forward.plan import Planner
 from pipeline.forward.routes import ROUTES, Route
-from pipeline.forward.source import Source
+from pipeline.forward.source import POLL, Source
 from pipeline.forward.tally import Tally
 from pipeline.kafka.consumer import Reader
 from pipeline.klaviyo.client import Client
@@ -55,6 +55,7 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
 __all__ = ["REVOKE_BUDGET", "STOP_BUDGET", "Flow"]
 
 ENDS: Final = frozenset({"suppress", "erase"})  # the kinds of a customer's end
+TURN: Final = 1000  # rows, a full request, or records until the batchers have their turn
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
 FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
@@ -155,6 +156,7 @@ class Flow:
         return known and (self._imports is not None or not route.jobs)
 
     async def _read(self, stop: asyncio.Event) -> None:
+        read = 0  # since the batchers had their turn
         while not stop.is_set():
             if self._sent is not None and self._sent.full:
                 await asyncio.sleep(FULL_LOOK)
@@ -172,7 +174,10 @@ class Flow:
                 if not self._admit(record):
                     self._held = records[position:]
                     break
-            await asyncio.sleep(0)  # let the batchers see each poll's records
+            read += len(records)
+            if len(records) < POLL or max(read, self._lanes.rows) >= TURN:
+                read = 0
+                await asyncio.sleep(0)
 
     def _admit(self, record: Record) -> bool:
         """Plan it and queue what it asks for; false if a flood stops it here."""

@@ -173,6 +173,11 @@ class Lanes:
         """How many rows of that kind wait, those behind a busy lane included."""
         return self._waiting[kind]
 
+    @property
+    def rows(self) -> int:
+        """How many rows of any kind wait."""
+        return sum(self._waiting.values())
+
     def ready(self, kind: Kind) -> bool:
         """Whether a lane has something to send by a route for that kind."""
         return any(map(self._valid, CARRIES[kind]))
@@ -261,7 +266,7 @@ class Lanes:
 
     async def finished(self) -> None:
         """After `finish`: return when nothing waits and nothing is in flight."""
-        while self.in_flight or any(self._waiting.values()):
+        while self.in_flight or self.rows:
             self._released.clear()
             await self._released.wait()
 

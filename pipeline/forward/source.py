@@ -24,9 +24,9 @@ from pipeline.records import Partition, Record
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
     from pipeline.forward.checkpoint import Checkpoint
 
-__all__ = ["Source"]
+__all__ = ["POLL", "Source"]
 
-POLL: Final = 100  # records; what one poll may bring between two turns of the loop
+POLL: Final = 100  # records; what one poll may bring
 WINDOW: Final = 1000  # records from the first open one on that a partition has anyhow
 PATIENCE: Final = 0.5  # s; how long a poll waits, and so how soon a stop is seen
 RESUME: Final = 0.9  # part of a budget below which what was full takes more again

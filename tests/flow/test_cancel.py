@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from pipeline.forward.flow import Flow
@@ -180,6 +181,7 @@ async def cancelled_after(turns: int) -> World:
     return world  # type: ignore[no-any-return]
 
 
+@pytest.mark.timeout(120)  # 1,200 runs
 def test_cancelled_at_every_await() -> None:
     commits = {run(cancelled_after(turns)).committed for turns in range(1200)}
     assert len(commits) >= 5, "the runs were not cancelled in the middle"
