@@ -103,8 +103,7 @@ def _runs(commands: Sequence[Command]) -> Iterator[list[Command]]:
     for command in commands:
         event = command if isinstance(command, CreateEvent) else None
         if (
-            run
-            and event is not None
+            event is not None
             and first is not None
             and event.identity is first.identity
             and event.profile is first.profile

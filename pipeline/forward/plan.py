@@ -25,7 +25,7 @@ from schemas.privacy import tombstone
 __all__ = ["Planner"]
 
 TOMBSTONE: Final = Skipped("tombstone")
-_READ: Final = (Event, Mapped)
+_READ: Final = (Event, Mapped)  # a union would be made anew at each record
 _SECOND: Final = len("2026-11-01T10:00:00")  # how exact times are compared
 
 

@@ -1,8 +1,7 @@
 """A real Apache Kafka of one node, for the tests that no mock can stand in for.
 
-`find` takes the first of these that is there: `KAFKA_BOOTSTRAP_SERVERS`; Java with Maven
-(jars are fetched once into `.cache/kafka`, or `KAFKA_JARS`, about 43 MB); docker. The
-last two are ours: they can be killed, frozen and started again on the same port and data.
+`find` takes the first that is there: `KAFKA_BOOTSTRAP_SERVERS`; Java with Maven (43 MB of
+jars, once, in `.cache/kafka` or `KAFKA_JARS`); docker. The last two are ours to kill.
 """
 
 import fcntl
@@ -261,13 +260,13 @@ class Apache:
         for future in admin.delete_topics([*topics]).values() if topics else ():
             future.result(20)
         while {*topics} & admin.list_topics(timeout=10).topics.keys():
-            time.sleep(0.05)
+            time.sleep(0.05)  # the client tells no more than this
         for future in admin.delete_consumer_groups([group]).values() if group else ():
             future.result(20)
 
     def _await(self) -> None:
-        # Asked for a topic, and not only for a list: its own controller counts a broker
-        # that was away as gone for some seconds, and can place no topic meanwhile.
+        # Asked for a topic, not for a list: its controller counts a broker that was away
+        # as gone for some seconds, and can place no topic meanwhile.
         deadline = time.monotonic() + UP
         admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
         new = [NewTopic(f"probe-{uuid.uuid4().hex}", 1, 1)]

@@ -1,4 +1,7 @@
-"""Lists by name: who is put on them, taken off, and what a missing one costs."""
+"""Lists by name: who is put on them, taken off, and what a missing one costs.
+
+All sleeps are in virtual time.
+"""
 
 import asyncio
 

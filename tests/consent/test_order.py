@@ -1,4 +1,7 @@
-"""The last word counts, whatever comes between: slow jobs, backlogs, crashes."""
+"""The last word counts, whatever comes between: slow jobs, backlogs, crashes.
+
+All sleeps are in virtual time.
+"""
 
 import asyncio
 from typing import Any

@@ -24,6 +24,18 @@ class CartAbandoned(Event, tag="cart.abandoned"):
 '''
 
 
+def discovered(
+    newcomer: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, registry.EventType]:
+    """The event types with one file more."""
+    (folder / "zz_newcomer.py").write_text(newcomer)
+    monkeypatch.setattr(events, "__path__", [*events.__path__, str(folder)])
+    try:
+        return registry._discovered()
+    finally:
+        sys.modules.pop("schemas.events.zz_newcomer", None)
+
+
 def test_the_types_of_the_contract() -> None:
     assert set(EVENT_TYPES) == {
         "customer.created",
@@ -37,12 +49,7 @@ def test_the_types_of_the_contract() -> None:
 
 
 def test_one_file_is_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "cart_abandoned.py").write_text(NEWCOMER)
-    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
-    try:
-        found = registry._discovered()
-    finally:
-        sys.modules.pop("schemas.events.cart_abandoned", None)
+    found = discovered(NEWCOMER, tmp_path, monkeypatch)
     assert found.keys() == {*EVENT_TYPES, "cart.abandoned"}
     newcomer = found["cart.abandoned"]
     assert newcomer.when == "A cart was left behind; sent by the shop."
@@ -55,12 +62,7 @@ def test_one_that_is_told_otherwise_does_not_keep_the_others_from_being_read(
     told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     newcomer = NEWCOMER.replace('"cart.abandoned")', f'"cart.abandoned", {told})')
-    (tmp_path / "cart_abandoned.py").write_text(newcomer)
-    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
-    try:
-        found = registry._discovered()
-    finally:
-        sys.modules.pop("schemas.events.cart_abandoned", None)
+    found = discovered(newcomer, tmp_path, monkeypatch)
     placed = EVENT_TYPES["order.placed"]
     event = registry._reader(found).decode(placed.examples[0])
     assert type(event) is placed.event
@@ -84,13 +86,8 @@ def test_a_file_that_is_no_event_type_is_refused(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    (tmp_path / "zz_newcomer.py").write_text(NEWCOMER.replace(*change))
-    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
-    try:
-        with pytest.raises(TypeError, match=complaint):
-            registry._discovered()
-    finally:
-        sys.modules.pop("schemas.events.zz_newcomer", None)
+    with pytest.raises(TypeError, match=complaint):
+        discovered(NEWCOMER.replace(*change), tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize("setting", ["order_placed", "abandoned cart"])
@@ -99,13 +96,9 @@ def test_a_metric_needs_a_setting_of_its_own(
 ) -> None:
     metric = f"from schemas.event import Metric\nMETRIC = Metric({setting!r}, 'X', 'x')\n"
     docstring, _, rest = NEWCOMER.partition("\n")
-    (tmp_path / "zz_metric.py").write_text(f"{docstring}\n{metric}{rest}")
-    monkeypatch.setattr(events, "__path__", [*events.__path__, str(tmp_path)])
-    try:
-        with pytest.raises(TypeError, match=f"events.{setting}"):
-            registry._metrics(registry._discovered())
-    finally:
-        sys.modules.pop("schemas.events.zz_metric", None)
+    found = discovered(f"{docstring}\n{metric}{rest}", tmp_path, monkeypatch)
+    with pytest.raises(TypeError, match=f"events.{setting}"):
+        registry._metrics(found)
 
 
 def test_every_metric_has_a_setting() -> None:
