@@ -8,6 +8,7 @@ library. A test holds both to the same answers.
 """
 
 import re
+from collections.abc import Sequence
 from functools import cache, lru_cache
 from typing import Final, NamedTuple
 
@@ -32,6 +33,8 @@ def phone(raw: str, country: str | None) -> str | None:
     garbage. It decides how a number without country code is read; without it such a
     number is None.
     """
+    if _E164.fullmatch(raw) and (certain := _international(raw[1:])) is not None:
+        return certain  # sooner than the cache would find it, or make room for it
     if len(raw) > _MAX_RAW:  # nor must it get into the cache
         return None
     return _read(raw, region(country))
@@ -78,6 +81,13 @@ class _Region(NamedTuple):
     valid: re.Pattern[str]  # a whole national number in use
 
 
+class _Plan(NamedTuple):
+    """The numbers behind one country calling code."""
+
+    prefix: re.Pattern[str] | None  # what may precede them at home, and nowhere else
+    regions: tuple[_Region, ...]
+
+
 class _Dialling(NamedTuple):
     """How one region writes its own numbers."""
 
@@ -90,16 +100,15 @@ class _Dialling(NamedTuple):
 def _international(digits: str) -> str | None:
     """`digits` as E.164 if that is certain; None leaves it to the library."""
     for length in (1, 2, 3):
-        code, national = digits[:length], digits[length:]
-        regions = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code))
-        if regions is None:
-            continue
-        if regions[0] == "001":  # no country's: satellites, international freephone
+        code = digits[:length]
+        if (plan := _plan(code)) is not None:
+            prefix, regions = plan
+            national = digits[length:]
+            if (prefix is None or not prefix.match(national)) and _in_use(
+                regions, national
+            ):
+                return "+" + digits
             return None
-        prefix = _dialling(regions[0]).prefix
-        if (prefix is None or not prefix.match(national)) and _in_use(code, national):
-            return "+" + digits
-        return None
     return None
 
 
@@ -113,14 +122,14 @@ def _national(digits: str, home: str) -> str | None:
         if dialling.trunk is None:
             return None
         digits = digits.removeprefix(dialling.trunk)
-    if _in_use(dialling.code, digits):
+    plan = _plan(dialling.code)
+    if plan is not None and _in_use(plan.regions, digits):
         return f"+{dialling.code}{digits}"
     return None
 
 
-def _in_use(code: str, national: str) -> bool:
+def _in_use(regions: Sequence[_Region], national: str) -> bool:
     """Answer as `is_valid_number` does, asking in the same order."""
-    regions = _plan(code)
     if len(regions) == 1:
         return regions[0].valid.fullmatch(national) is not None
     for leading, valid in regions:
@@ -140,10 +149,16 @@ def _metadata(name: str) -> PhoneMetadata:
     return metadata
 
 
-@cache  # one entry per country calling code
-def _plan(code: str) -> tuple[_Region, ...]:
+@cache  # one entry per number of up to three digits
+def _plan(code: str) -> _Plan | None:
+    """Return what begins with that country calling code; None if it is none."""
+    names = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
+    if not names:
+        return None
+    if names[0] == "001":  # no country's: satellites, international freephone
+        return _Plan(None, ())
     regions = []
-    for name in phonenumbers.COUNTRY_CODE_TO_REGION_CODE[int(code)]:
+    for name in names:
         metadata = _metadata(name)
         leading = metadata.leading_digits
         kinds = (
@@ -165,7 +180,7 @@ def _plan(code: str) -> tuple[_Region, ...]:
                 re.compile(f"(?={_pattern(metadata.general_desc)}\\Z)(?:{of_a_kind})"),
             )
         )
-    return tuple(regions)
+    return _Plan(_dialling(names[0]).prefix, tuple(regions))
 
 
 def _pattern(kind: PhoneNumberDesc | None) -> str:
