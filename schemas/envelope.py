@@ -95,13 +95,14 @@ def _plain(value: bytes, headers: dict[str, bytes]) -> Event | None:
 
     What is no such message, or is a faulty one, is looked into by `_read`.
     """
-    enveloped = b'"specversion"' in value or b"\\u00" in value  # its letters, escaped
-    if not enveloped and _ENVELOPED.isdisjoint(headers):
-        try:
-            return ANY.decode(value)
-        except (msgspec.DecodeError, RecursionError):
-            pass
-    return None
+    if headers and not _ENVELOPED.isdisjoint(headers):
+        return None
+    if b'"specversion"' in value or (b"\\" in value and b"\\u00" in value):
+        return None  # the second may be its letters, escaped
+    try:
+        return ANY.decode(value)
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _read(
