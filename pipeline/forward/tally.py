@@ -1,19 +1,25 @@
 """What the forward direction counts: from records to the metrics of contract 8."""
 
 import collections
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
 
 from pipeline.clock import Clock
 from pipeline.kafka.consumer import Reader
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Delivered, Record, Skipped, Ticket
+from pipeline.records import Dead, Delivered, Record, Skipped, Ticket
 from schemas.event import Plan
 
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
     from pipeline.forward.checkpoint import Checkpoint
 
 __all__ = ["Tally"]
+
+ENDS: Final[dict[str, type[Delivered | Skipped | Dead]]] = {
+    "delivered": Delivered,
+    "skipped": Skipped,
+    "dead_lettered": Dead,
+}
 
 
 class Tally:
@@ -23,9 +29,9 @@ class Tally:
         self._metrics = metrics
         self._clock = clock
 
-    def consumed(self, records: Iterable[Record]) -> None:
+    def consumed(self, records: Sequence[Record]) -> None:
         """Records came in."""
-        topics = collections.Counter(record.topic for record in records)
+        topics = collections.Counter([record.topic for record in records])
         for topic, count in topics.items():
             self._metrics.records_consumed.labels(topic).inc(count)
 
@@ -36,22 +42,23 @@ class Tally:
         for reason in plan.skipped:
             self._metrics.skipped.labels(reason).inc()
 
-    def ended(self, tickets: Iterable[Ticket]) -> None:
+    def ended(self, tickets: Sequence[Ticket]) -> None:
         """Records reached their end, as their tickets say."""
-        now = self._clock.now()
-        ends: collections.Counter[tuple[str, str]] = collections.Counter()
+        metrics, now = self._metrics, self._clock.now()
+        for result, end in ENDS.items():
+            topics = [t.record.topic for t in tickets if isinstance(t.outcome, end)]
+            for topic, count in collections.Counter(topics).items():
+                metrics.records_settled.labels(topic, result).inc(count)
+        metrics.end_to_end.observe_all(
+            [
+                max(0.0, now - t.record.timestamp / 1000)
+                for t in tickets
+                if isinstance(t.outcome, Delivered)
+            ]
+        )
         for ticket in tickets:
-            record, outcome = ticket.record, ticket.outcome
-            result = "dead_lettered"
-            if isinstance(outcome, Delivered):
-                result = "delivered"
-                self._metrics.end_to_end.observe(max(0.0, now - record.timestamp / 1000))
-            elif isinstance(outcome, Skipped):
-                result = "skipped"
-                self._metrics.skipped.labels(outcome.reason).inc()
-            ends[record.topic, result] += 1
-        for labels, count in ends.items():
-            self._metrics.records_settled.labels(*labels).inc(count)
+            if isinstance(ticket.outcome, Skipped):
+                metrics.skipped.labels(ticket.outcome.reason).inc()
 
     def state(self, checkpoint: "Checkpoint", requests: int, consumer: Reader) -> None:
         """Gauges, once a second."""

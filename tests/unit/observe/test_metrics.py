@@ -3,9 +3,11 @@
 import re
 from pathlib import Path
 
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client import Counter, Gauge, Histogram
 
-from pipeline.observe.metrics import Metrics
+from pipeline.observe.metrics import Latencies, Metrics
 
 PROMISED = """
 records_consumed_total{topic} records_settled_total{topic,result}
@@ -41,3 +43,16 @@ def test_each_is_measured_somewhere() -> None:
     for name, metric in vars(Metrics()).items():
         if isinstance(metric, Counter | Gauge | Histogram):
             assert re.search(rf"metrics\.{name}\b", code), name
+
+
+@given(amounts=st.lists(st.integers(0, 40).map(lambda eighths: eighths / 8)))
+def test_values_counted_together_are_counted_as_one_by_one(amounts: list[float]) -> None:
+    together = Latencies("a", "", buckets=(0.5, 1, 2.5), registry=None)
+    apart = Histogram("a", "", buckets=(0.5, 1, 2.5), registry=None)
+    together.observe_all(amounts)
+    for amount in amounts:
+        apart.observe(amount)
+    (told,), (expected,) = together.collect(), apart.collect()
+    assert [s for s in told.samples if s.name != "a_created"] == [
+        s for s in expected.samples if s.name != "a_created"
+    ]
