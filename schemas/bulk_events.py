@@ -109,7 +109,9 @@ def rows(commands: Iterable[CreateEvent]) -> bytes:
 
 def person(command: CreateEvent) -> bytes:
     """Encode the profile the event is about."""
-    return _ENCODE(_Person({**identifiers(command.identity), **command.profile}))
+    attributes = identifiers(command.identity)
+    attributes.update(command.profile)
+    return _ENCODE(_Person(attributes))
 
 
 def body(rows: Iterable[tuple[bytes, bytes]]) -> bytes:

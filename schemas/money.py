@@ -31,6 +31,10 @@ _PLAIN: Final = re.compile(
 _LOOSE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _MAX_TEXT: Final = 64  # characters of a loose spelling; longer ones are not amounts
 _SHORT: Final = 40  # bytes; the longest plain amount is 40 with its quotes
+_SHORT_LINE: Final = 3 * _SHORT + 2  # bytes; three of them
+_ABSENT: Final = Raw(b"")
+_OF_LINE: Final = 3  # quantity, price, total
+_NO_NUMBER: Final = (b"", b"null")
 _LIMIT: Final = Decimal(10) ** 18  # below 2**63: event integers are 64-bit (facts 6.3)
 _EXACT: Final = Context(prec=120)  # digits; the longest product of two amounts fits
 _KINDS: Final = {b"[": "array", b"{": "object", b"t": "bool", b"f": "bool"}
@@ -57,6 +61,23 @@ def amount(
         losses.reject(f"{place}.{field}", f"Expected `number | str | null`, got `{kind}`")
         return None
     return _loose(text, field, losses)
+
+
+def plain(
+    quantity: Raw | UnsetType, price: Raw | UnsetType, total: Raw | UnsetType
+) -> tuple[Raw | None, Raw | None, Raw | None] | None:
+    """Return the numbers of a line at one go: quantity, price, and what the line costs.
+
+    That is its total, else price x quantity. None if one of them needs a closer look.
+    """
+    text = b" ".join(
+        (
+            _ABSENT if quantity is UNSET else quantity,
+            _ABSENT if price is UNSET else price,
+            _ABSENT if total is UNSET else total,
+        )
+    )
+    return _line(text) if len(text) <= _SHORT_LINE else None
 
 
 def exact(number: Raw) -> Decimal:
@@ -87,6 +108,19 @@ def written(value: Decimal) -> Raw | None:
 def _plain(text: bytes) -> Raw | None:
     found = _PLAIN.fullmatch(text)
     return None if found is None else Raw(found[found.lastindex or 0])
+
+
+@lru_cache(maxsize=4_096)  # as above: most lines are one of something
+def _line(text: bytes) -> tuple[Raw | None, Raw | None, Raw | None] | None:
+    parts = text.split(b" ")  # more than three: a blank stands in one of them
+    numbers = [_plain(part) for part in parts]
+    if len(parts) != _OF_LINE or any(
+        number is None and part not in _NO_NUMBER
+        for number, part in zip(numbers, parts, strict=True)
+    ):
+        return None
+    quantity, price, total = numbers
+    return quantity, price, product(price, quantity) if total is None else total
 
 
 def _loose(data: bytes, field: Field, losses: Losses) -> Raw | None:

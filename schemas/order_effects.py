@@ -100,22 +100,23 @@ class OrderReading:
                 names[line.name] = None
             if line.brand:
                 brands[line.brand] = None
-            for category in line.categories or ():
-                categories[category] = None
+            if line.categories:
+                for category in line.categories:
+                    categories[category] = None
         return OrderProperties(
-            order_id=self.id,
-            order_number=order.number,
-            categories=list(categories) or None,
-            item_names=list(names) or None,
-            brands=list(brands) or None,
-            discount_code=", ".join(order.discount_codes or ()) or None,
-            discount_value=amount(order.discount, "discount", losses, "$.order"),
-            items=items or None,
-            billing_address=_address(order.billing_address),
-            shipping_address=_address(order.shipping_address),
-            subtotal=amount(order.subtotal, "subtotal", losses, "$.order"),
-            tax=amount(order.tax, "tax", losses, "$.order"),
-            shipping=amount(order.shipping, "shipping", losses, "$.order"),
+            self.id,
+            order.number,
+            list(categories) or None,
+            list(names) or None,
+            list(brands) or None,
+            ", ".join(order.discount_codes) or None if order.discount_codes else None,
+            amount(order.discount, "discount", losses, "$.order"),
+            items or None,
+            _address(order.billing_address),
+            _address(order.shipping_address),
+            amount(order.subtotal, "subtotal", losses, "$.order"),
+            amount(order.tax, "tax", losses, "$.order"),
+            amount(order.shipping, "shipping", losses, "$.order"),
         )
 
     def encoded(self, properties: OrderProperties) -> Raw:
@@ -187,18 +188,19 @@ def _names(order: Order, losses: Losses) -> dict[str, str]:
     buyer = order.customer
     if buyer is None:
         return names
-    given: tuple[tuple[Field, str | None], ...] = (
-        ("first_name", buyer.first_name),
-        ("last_name", buyer.last_name),
-    )
-    for field, name in given:
-        if not name or name.isspace():
-            continue
-        if len(name) > _MAX_NAME:
-            losses.lose(field)
-        else:
-            names[field] = name
+    first, last = buyer.first_name, buyer.last_name
+    if first and not first.isspace():
+        _ride(names, "first_name", first, losses)
+    if last and not last.isspace():
+        _ride(names, "last_name", last, losses)
     return names
+
+
+def _ride(names: dict[str, str], field: Field, name: str, losses: Losses) -> None:
+    if len(name) > _MAX_NAME:
+        losses.lose(field)
+    else:
+        names[field] = name
 
 
 def _address(address: OrderAddress | None) -> AddressProperties | None:

@@ -8,7 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from schemas.event import Losses
-from schemas.money import amount, exact, product, written
+from schemas.money import amount, exact, plain, product, written
 from schemas.order import Line, NamedLine
 from schemas.order_properties import ItemProperties
 
@@ -35,7 +35,13 @@ class Part(msgspec.Struct):
 
 def read_lines(lines: Sequence[Line] | None, losses: Losses) -> list[ReadLine]:
     """Read the numbers of each line."""
-    return [_read_line(line, losses, index) for index, line in enumerate(lines or ())]
+    read: list[ReadLine] = []
+    for index, line in enumerate(lines or ()):
+        if (numbers := plain(line.quantity, line.price, line.total)) is not None:
+            read.append(ReadLine(line, *numbers))
+        else:
+            read.append(_read_line(line, losses, index))
+    return read
 
 
 def part(
@@ -101,9 +107,8 @@ def _read_line(line: Line, losses: Losses, index: int) -> ReadLine:
     where = "$.order.lines"
     quantity = amount(line.quantity, "quantity", losses, where, index)
     price = amount(line.price, "price", losses, where, index)
-    row_total = amount(line.total, "total", losses, where, index)
-    if row_total is None:
-        row_total = product(price, quantity)
+    total = amount(line.total, "total", losses, where, index)
+    row_total = total if total is not None else product(price, quantity)
     return ReadLine(line, quantity, price, row_total)
 
 

@@ -96,9 +96,9 @@ def _order(items: Sequence[Item]) -> int:
     return head.sequence + LAST if waits else head.sequence
 
 
-def _runs(commands: Sequence[Command]) -> Iterator[list[Command]]:
+def _runs(commands: Sequence[Command]) -> list[list[Command]]:
     """Events of one profile that stand together, and any other command by itself."""
-    run: list[Command] = []
+    runs: list[list[Command]] = []
     first: CreateEvent | None = None  # of the run
     for command in commands:
         event = command if isinstance(command, CreateEvent) else None
@@ -108,12 +108,11 @@ def _runs(commands: Sequence[Command]) -> Iterator[list[Command]]:
             and event.identity is first.identity
             and event.profile is first.profile
         ):
-            run.append(command)
-            continue
-        if run:
-            yield run
-        run, first = [command], event
-    yield run
+            runs[-1].append(command)
+        else:
+            runs.append([command])
+            first = event
+    return runs
 
 
 def _names(item: Item) -> Iterator[str]:
@@ -195,10 +194,11 @@ class Lanes:
         """
         group = Group(self._era)
         aside: list[_Lane] = []
-        while not parcel.full and (heap := self._oldest(kind)):
+        kinds = CARRIES[kind]
+        while not parcel.full and (heap := self._oldest(kinds)):
             lane = heapq.heappop(heap)[2]
             lane.queued = 0
-            if self._fit(lane, kind, parcel, group.items):
+            if self._fit(lane, kinds, parcel, group.items):
                 lane.busy += 1
                 group.lanes.append(lane)
             else:
@@ -213,13 +213,15 @@ class Lanes:
                 ticket.begin()
         return group
 
-    def _fit(self, lane: _Lane, kind: Kind, parcel: Parcel, taken: list[Item]) -> bool:
+    def _fit(
+        self, lane: _Lane, kinds: Sequence[Kind], parcel: Parcel, taken: list[Item]
+    ) -> bool:
         """Move the lane's head into the parcel; whether anything went in."""
         some = False
         run = 0
         for item in lane.items:
             before = item.kind
-            if before not in CARRIES[kind]:
+            if before not in kinds:
                 break
             put = parcel.add(item)
             if item.kind != before:  # too large for the endpoint: a single call may do
@@ -240,13 +242,14 @@ class Lanes:
     def release(self, group: Group, again: Sequence[Item] = ()) -> None:
         """The request has ended; `again` are items to send anew, ahead of what waits."""
         self.in_flight -= 1
-        for lane in group.lanes:
-            lane.home().busy -= 1
+        lanes = [lane if lane.joined is None else lane.home() for lane in group.lanes]
+        for lane in lanes:
+            lane.busy -= 1
         if group.era == self._era:
             for item in reversed(again):
                 self._lane(tuple(_names(item))).items.insert(0, item)
                 self._waiting[item.kind] += len(item.commands)
-            for lane in group.lanes:
+            for lane in lanes:
                 self._offer(lane.home())
         self._released.set()
 
@@ -282,9 +285,8 @@ class Lanes:
             event.clear()
         self._released.set()
 
-    def _oldest(self, kind: Kind) -> _Heap:
-        """The heap, of those a route for that kind carries, with the oldest head."""
-        kinds = CARRIES[kind]
+    def _oldest(self, kinds: Sequence[Kind]) -> _Heap:
+        """The heap, of those of these kinds, with the oldest head."""
         oldest = self._valid(kinds[0])
         for other in kinds[1:]:
             if (heap := self._valid(other)) and (not oldest or heap[0] < oldest[0]):
@@ -354,4 +356,5 @@ class Lanes:
         lane.queued = self._entries
         heapq.heappush(self._ready[head.kind], (_order(lane.items), lane.queued, lane))
         for some in self._wakes[head.kind]:
-            some.set()
+            if not some.is_set():
+                some.set()
