@@ -75,15 +75,17 @@ class OrderReading:
         self, metric: str, unique_id: str, value: Raw | None, properties: Raw
     ) -> CreateEvent:
         """Return one event of this order's customer, at this event's time."""
+        if len(unique_id) > _MAX_UNIQUE_ID:
+            unique_id = shortened(unique_id)
         return CreateEvent(
-            identity=self.who,
-            metric=metric,
-            unique_id=shortened(unique_id),
-            time=self.time,
-            properties=properties,
-            profile=self.names,
-            value=value,
-            currency=self.currency,
+            self.who,
+            metric,
+            unique_id,
+            self.time,
+            properties,
+            self.names,
+            value,
+            self.currency,
         )
 
     def properties(self, lines: list[ReadLine]) -> OrderProperties:
@@ -164,9 +166,7 @@ def read_order(
 
 
 def shortened(unique_id: str) -> str:
-    """Return an id of at most 255 characters, different for different ids."""
-    if len(unique_id) <= _MAX_UNIQUE_ID:
-        return unique_id
+    """Return a longer id in 255 characters, different for different ids."""
     return f"{unique_id[:_KEPT]}:{hashlib.sha256(unique_id.encode()).hexdigest()}"
 
 

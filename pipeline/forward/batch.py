@@ -89,7 +89,8 @@ class Parcel:
             some = some[: len(some) // 2]  # one record for several requests
             row = bulk_events.rows(some)
             size = len(row) + entry
-        if not self._fits(size, most):
+        if self._rows and self._bytes + size > most:
+            self._missed()
             return None
         put = item if len(some) == len(events) else item.split(len(some))
         put.row, put.person, item.person, self._person = row, person, person, person
@@ -118,17 +119,16 @@ class Parcel:
             item.single()  # Klaviyo says what is wrong with it
             return None
         size = len(item.row) + 1
-        if not self._fits(size, most):
+        if self._rows and self._bytes + size > most:
+            self._missed()
             return None
         self._bytes += size
         return item
 
-    def _fits(self, size: int, most: int) -> bool:
-        if not self._rows or self._bytes + size <= most:
-            return True
+    def _missed(self) -> None:
+        """Nothing of an item fits beside what is in."""
         self._misses += 1
         self.full = self._misses >= MISSES
-        return False
 
 
 class _Line(msgspec.Struct):
@@ -185,7 +185,7 @@ class Batcher:
             line.rows = group.rows
             line.next = asyncio.get_running_loop().time() + APART
             operation = line.route.operation
-            self._metrics.batch_size.labels(operation).observe(group.rows)
+            self._metrics.batch_size.labels(operation).observe(line.rows)
             task = asyncio.create_task(self._carry(line.route, group, permit))
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, group, permit, line.slots))

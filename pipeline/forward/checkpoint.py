@@ -99,24 +99,28 @@ class Checkpoint:
 
     def close(self, *tickets: Ticket) -> None:
         """The records have ended. Closing twice, or after a revoke, changes nothing."""
-        lots: dict[Lot, None] = {}
+        lots: dict[Lot, list[Ticket]] = {}
         for ticket in tickets:
-            lot = ticket.lot
             if ticket.done:
                 continue
             ticket.done = True
+            lot = ticket.lot
             if lot.live:
-                self.records -= 1
                 lot.bytes -= ticket.size
                 if ticket.begun:
                     lot.begun -= ticket.size
-                lots[lot] = None
-        for lot in lots:
+                if lot in lots:
+                    lots[lot].append(ticket)
+                else:
+                    lots[lot] = [ticket]
+        for lot, closed in lots.items():
+            self.records -= len(closed)
             self._advance(lot)
-        for ticket in tickets:
-            waiting = ticket.lot.open
-            if waiting and waiting[0].sequence < ticket.sequence:
-                ticket.forget()  # an open one before it may keep it here for long
+            if lot.open:
+                first = lot.open[0].sequence
+                for ticket in closed:
+                    if first < ticket.sequence:
+                        ticket.forget()  # an open one may keep it here for long
 
     def _advance(self, lot: Lot) -> None:
         lot.changed = True
