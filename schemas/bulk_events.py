@@ -10,7 +10,7 @@ first with the endpoint, to 2026-07-15; the repeat is refused from 2025-01-15 on
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final, NamedTuple
 
 import msgspec
@@ -114,11 +114,11 @@ def person(command: CreateEvent) -> bytes:
     return _ENCODE(_Person(attributes))
 
 
-def body(rows: Iterable[tuple[bytes, bytes]]) -> bytes:
-    """Join persons and rows; what stands together of one person becomes one entry."""
+def body(persons: Sequence[bytes], rows: Sequence[bytes]) -> bytes:
+    """Join persons and their rows; what stands together of one becomes one entry."""
     parts = [_OPEN]
     last: bytes | None = None
-    for who, row in rows:
+    for who, row in zip(persons, rows, strict=True):
         if who == last:
             parts += (b",", row)
         else:

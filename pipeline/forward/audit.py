@@ -15,7 +15,7 @@ import asyncio
 import heapq
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
 
@@ -106,17 +106,18 @@ class Audit:
         for operation in itertools.chain.from_iterable(OPERATIONS.values()):
             metrics.audit_mismatches.labels(operation)
 
-    def delivered(self, item: Item, *, bulk: bool) -> None:
-        """Klaviyo accepted the item. Called for each one: nearly always a countdown."""
-        if watched := self._watched:
-            who = item.command.identity
-            for name in (who.external_id, who.email, who.phone):
-                if name in watched:
-                    self._overtake(watched[name])
-        self._left -= len(item.commands)
-        while self._left <= 0:
-            self._take(item, item.commands[int(self._left) - 1], bulk=bulk)
-            self._left += self._gap()
+    def delivered(self, items: Iterable[Item], *, bulk: bool) -> None:
+        """Klaviyo accepted these items. Nearly always a countdown."""
+        for item in items:
+            if watched := self._watched:
+                who = item.command.identity
+                for name in (who.external_id, who.email, who.phone):
+                    if name in watched:
+                        self._overtake(watched[name])
+            self._left -= len(item.commands)
+            while self._left <= 0:
+                self._take(item, item.commands[int(self._left) - 1], bulk=bulk)
+                self._left += self._gap()
 
     def revoked(self) -> None:
         """From now on others may change the customers whose profiles wait here."""

@@ -232,7 +232,7 @@ def _encode(row: Item) -> None:
 
 
 def _body(items: Sequence[Item]) -> bytes:
-    return bulk_events.body((item.person, item.row) for item in items)
+    return bulk_events.body([item.person for item in items], [item.row for item in items])
 
 
 def _named(items: Sequence[Item], answer: Refused) -> dict[int, list[Fault]]:

@@ -207,12 +207,15 @@ class Flow:
     async def _carry(self, route: Route, group: Group, permit: Permit) -> list[Item]:
         again: list[Item] = []
         # Klaviyo may have done what it has not answered, or a job a part of its rows.
-        telling = asyncio.get_running_loop().call_later(UNANSWERED, self._tell, group)
+        telling = asyncio.get_running_loop().call_later(
+            UNANSWERED, self._tell, group.items
+        )
         try:
             outcomes = await self._sending(route, group, permit)
         finally:
             telling.cancel()
         ended: list[Ticket] = []
+        delivered: list[Item] = []
         for item, outcome in zip(group.items, outcomes, strict=True):
             if outcome is None:
                 again.append(item)
@@ -220,8 +223,9 @@ class Flow:
                 again += item.halves()  # one bad record must cost one record
             else:
                 if isinstance(outcome, Delivered):
-                    self._delivered(item, bulk=route.rows > 1)
+                    delivered.append(item)
                 ended += [part[0] for part in item.parts if part[0].settle(outcome)]
+        self._delivered(delivered, bulk=route.rows > 1)
         self._end(ended)
         self._source.freed()
         return again
@@ -247,10 +251,10 @@ class Flow:
                 ticket.weigh(-ticket.record.size)
         self._source.freed()
 
-    def _tell(self, group: Group) -> None:
-        """The reverse direction hears of all in the group."""
+    def _tell(self, items: Sequence[Item]) -> None:
+        """The reverse direction hears of what these ask for."""
         if self._sent is not None:
-            for item in group.items:
+            for item in items:
                 self._sent.note(item.commands)
 
     def _traced(self, tracing: "Tracing") -> Carry:
@@ -263,10 +267,9 @@ class Flow:
 
         return traced
 
-    def _delivered(self, item: Item, *, bulk: bool) -> None:
-        self._audit.delivered(item, bulk=bulk)
-        if self._sent is not None:
-            self._sent.note(item.commands)
+    def _delivered(self, items: Sequence[Item], *, bulk: bool) -> None:
+        self._audit.delivered(items, bulk=bulk)
+        self._tell(items)
 
     def _end(self, tickets: Sequence[Ticket]) -> None:
         well: list[Ticket] = []

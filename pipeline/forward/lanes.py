@@ -39,9 +39,9 @@ class _Lane:
     # Plain lists: nearly every lane is short, and there are as many as customers.
     __slots__ = ("bound", "busy", "items", "joined", "names", "queued")
 
-    def __init__(self, names: Sequence[str]) -> None:
+    def __init__(self, names: tuple[str, ...]) -> None:
         self.items: list[Item] = []
-        self.names = list(names)
+        self.names = names
         self.bound = NAMES  # so many names, and those nobody uses any more are dropped
         self.busy = 0  # requests in flight; more than one only after lanes were joined
         self.queued = 0  # number of its valid entry among the ready; 0 = none
@@ -314,7 +314,7 @@ class Lanes:
             return lane
         for name in names:
             if by_name.get(name) is not lane:
-                lane.names.append(name)
+                lane.names += (name,)
                 by_name[name] = lane
         return lane
 
@@ -336,7 +336,7 @@ class Lanes:
         for name in lane.names:
             if name not in used and self._by_name.get(name) is lane:
                 del self._by_name[name]
-        lane.names = list(used)
+        lane.names = tuple(used)
         lane.bound = NAMES + 2 * len(used)
 
     def _offer(self, lane: _Lane) -> None:
@@ -347,7 +347,7 @@ class Lanes:
             for name in lane.names:
                 if self._by_name.get(name) is lane:
                     del self._by_name[name]
-            lane.names = []
+            lane.names = ()
             return
         if len(lane.names) > lane.bound:
             self._rename(lane)

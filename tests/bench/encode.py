@@ -60,19 +60,20 @@ def _timed(bodies: Callable[[], Iterator[bytes]]) -> float:
 def _bodies(records: Sequence[Record]) -> Iterator[bytes]:
     """As the forward direction does it, with nothing in between."""
     planner = Planner(Context(default_country="US"))
-    entries: list[tuple[bytes, bytes]] = []
+    persons: list[bytes] = []
+    rows: list[bytes] = []
     events = 0
     for record in records:
         plan = planner.plan(record)
         assert isinstance(plan, Plan)
         made = [each for each in plan.commands if isinstance(each, CreateEvent)]
         if events + len(made) > bulk_events.ROWS:
-            yield bulk_events.body(entries)
-            entries, events = [], 0
-        rows = bulk_events.rows(made)
-        entries.append((bulk_events.person(made[0]), rows))
+            yield bulk_events.body(persons, rows)
+            persons, rows, events = [], [], 0
+        persons.append(bulk_events.person(made[0]))
+        rows.append(bulk_events.rows(made))
         events += len(made)
-    yield bulk_events.body(entries)
+    yield bulk_events.body(persons, rows)
 
 
 if __name__ == "__main__":

@@ -164,8 +164,8 @@ def requests(command: Command, revision: str) -> Iterator[tuple[str, bytes]]:
                 yield "/api/profile-bulk-import-jobs", bulk_profiles.body(rows)
         case CreateEvent():
             yield "/api/events", wire.event(command, revision)
-            row = bulk_events.person(command), bulk_events.rows([command])
-            yield "/api/event-bulk-create-jobs", bulk_events.body([row])
+            person, row = bulk_events.person(command), bulk_events.rows([command])
+            yield "/api/event-bulk-create-jobs", bulk_events.body([person], [row])
         case ChangeConsent() | SuppressProfile() | EraseProfile():
             raise AssertionError("asked for by nobody here")
 

@@ -103,9 +103,10 @@ def faults(command: Command, revision: str, *, bulk: bool = False) -> list[str]:
                 wire.profile_import(command, revision),
             )
         case CreateEvent() if bulk:
-            row = bulk_events.person(command), bulk_events.rows([command])
             operation = "POST /api/event-bulk-create-jobs"
-            body = bulk_events.body([row])
+            body = bulk_events.body(
+                [bulk_events.person(command)], [bulk_events.rows([command])]
+            )
         case CreateEvent():
             operation, body = "POST /api/events", wire.event(command, revision)
         case SuppressProfile():

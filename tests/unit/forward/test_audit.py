@@ -82,7 +82,7 @@ class World:
         outcomes = await self._deliver.send(items, permit, bulk=bulk)
         for item, outcome in zip(items, outcomes, strict=True):
             assert isinstance(outcome, Delivered)
-            self.audit.delivered(item, bulk=bulk)
+            self.audit.delivered([item], bulk=bulk)
 
     def results(self) -> dict[str, float]:
         """audits_total by result; those there were none of are left out."""
@@ -337,7 +337,7 @@ async def test_without_a_unique_id_the_properties_decide(shown: int, result: str
     audit = Audit(client, 1, lambda: 0.0, metrics, LoopClock())
     record = Record("t", 0, 0, 0, None, b"")
     item = Item([order(1)], [(Ticket(record, Lot(), 1, 1), order(1))])
-    audit.delivered(item, bulk=False)
+    audit.delivered([item], bulk=False)
     task = asyncio.create_task(audit.run())
     await asyncio.sleep(OVER)
     task.cancel()
