@@ -185,7 +185,6 @@ class Item:
     __slots__ = (
         "alone",
         "commands",
-        "history",
         "kind",
         "largest",
         "parts",
@@ -202,10 +201,7 @@ class Item:
         alone: bool = False,
     ) -> None:
         self.commands = commands
-        first = commands[0]
-        self.kind = _kind(first)
-        # Whether it can wait: what it asks happened long ago.
-        self.history = isinstance(first, CreateEvent) and first.backfill
+        self.kind = _kind(commands[0])
         self.parts = parts
         self.sequence = parts[0][0].sequence
         self.row = b""  # encoded for a bulk request, once; of a run, with commas between
@@ -217,6 +213,12 @@ class Item:
     def command(self) -> Command:
         """What it asks, or the first of a run."""
         return self.commands[0]
+
+    @property
+    def history(self) -> bool:
+        """Whether it can wait: what it asks happened long ago."""
+        command = self.commands[0]
+        return isinstance(command, CreateEvent) and command.backfill
 
     def coalesce(self, command: Command, part: tuple[Ticket, Command]) -> None:
         """Take over one more update of the same profile: `command` does both."""

@@ -72,7 +72,7 @@ class Place(NamedTuple):
     """Where a pointer into a bulk body points.
 
     Entry, event in it (None: all of them), and the pointer to the same place in the body
-    same fault's pointer in the body of a single event.
+    of a single event.
     """
 
     entry: int

@@ -32,9 +32,9 @@ _LOOSE: Final = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{
 _MAX_TEXT: Final = 64  # characters of a loose spelling; longer ones are not amounts
 _SHORT: Final = 40  # bytes; the longest plain amount is 40 with its quotes
 _SHORT_LINE: Final = 3 * _SHORT + 2  # bytes; three of them
-_ABSENT: Final = Raw(b"")
+_ABSENT: Final = b""
 _OF_LINE: Final = 3  # quantity, price, total
-_NO_NUMBER: Final = (b"", b"null")
+_NO_NUMBER: Final = (_ABSENT, b"null")
 _LIMIT: Final = Decimal(10) ** 18  # below 2**63: event integers are 64-bit (facts 6.3)
 _EXACT: Final = Context(prec=120)  # digits; the longest product of two amounts fits
 _KINDS: Final = {b"[": "array", b"{": "object", b"t": "bool", b"f": "bool"}
@@ -110,7 +110,7 @@ def _plain(text: bytes) -> Raw | None:
     return None if found is None else Raw(found[found.lastindex or 0])
 
 
-@lru_cache(maxsize=4_096)  # as above: most lines are one of something
+@lru_cache(maxsize=4_096)  # one of something at a usual price: what most lines are
 def _line(text: bytes) -> tuple[Raw | None, Raw | None, Raw | None] | None:
     parts = text.split(b" ")  # more than three: a blank stands in one of them
     numbers = [_plain(part) for part in parts]

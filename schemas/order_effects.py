@@ -75,12 +75,10 @@ class OrderReading:
         self, metric: str, unique_id: str, value: Raw | None, properties: Raw
     ) -> CreateEvent:
         """Return one event of this order's customer, at this event's time."""
-        if len(unique_id) > _MAX_UNIQUE_ID:
-            unique_id = shortened(unique_id)
         return CreateEvent(
             self.who,
             metric,
-            unique_id,
+            shortened(unique_id),
             self.time,
             properties,
             self.names,
@@ -166,7 +164,9 @@ def read_order(
 
 
 def shortened(unique_id: str) -> str:
-    """Return a longer id in 255 characters, different for different ids."""
+    """Return an id of at most 255 characters, different for different ids."""
+    if len(unique_id) <= _MAX_UNIQUE_ID:
+        return unique_id
     return f"{unique_id[:_KEPT]}:{hashlib.sha256(unique_id.encode()).hexdigest()}"
 
 

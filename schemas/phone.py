@@ -34,7 +34,7 @@ def phone(raw: str, country: str | None) -> str | None:
     number is None.
     """
     if _E164.fullmatch(raw) and (certain := _international(raw[1:])) is not None:
-        return certain  # sooner than the cache would find it, or make room for it
+        return certain  # as cheap as room in the cache, which most are not found in
     if len(raw) > _MAX_RAW:  # nor must it get into the cache
         return None
     return _read(raw, region(country))
@@ -85,7 +85,7 @@ class _Plan(NamedTuple):
     """The numbers behind one country calling code."""
 
     prefix: re.Pattern[str] | None  # what may precede them at home, and nowhere else
-    regions: tuple[_Region, ...]
+    regions: tuple[_Region, ...]  # none: the code is no country's
 
 
 class _Dialling(NamedTuple):
@@ -100,15 +100,11 @@ class _Dialling(NamedTuple):
 def _international(digits: str) -> str | None:
     """`digits` as E.164 if that is certain; None leaves it to the library."""
     for length in (1, 2, 3):
-        code = digits[:length]
-        if (plan := _plan(code)) is not None:
-            prefix, regions = plan
+        prefix, regions = _plan(digits[:length])
+        if regions:
             national = digits[length:]
-            if (prefix is None or not prefix.match(national)) and _in_use(
-                regions, national
-            ):
-                return "+" + digits
-            return None
+            at_home = prefix is not None and prefix.match(national)
+            return "+" + digits if not at_home and _in_use(regions, national) else None
     return None
 
 
@@ -122,8 +118,7 @@ def _national(digits: str, home: str) -> str | None:
         if dialling.trunk is None:
             return None
         digits = digits.removeprefix(dialling.trunk)
-    plan = _plan(dialling.code)
-    if plan is not None and _in_use(plan.regions, digits):
+    if _in_use(_plan(dialling.code).regions, digits):
         return f"+{dialling.code}{digits}"
     return None
 
@@ -150,12 +145,10 @@ def _metadata(name: str) -> PhoneMetadata:
 
 
 @cache  # one entry per number of up to three digits
-def _plan(code: str) -> _Plan | None:
-    """Return what begins with that country calling code; None if it is none."""
+def _plan(code: str) -> _Plan:
+    """Return what begins with that country calling code; nothing if it is none."""
     names = phonenumbers.COUNTRY_CODE_TO_REGION_CODE.get(int(code), ())
-    if not names:
-        return None
-    if names[0] == "001":  # no country's: satellites, international freephone
+    if not names or names[0] == "001":  # satellites, international freephone
         return _Plan(None, ())
     regions = []
     for name in names:

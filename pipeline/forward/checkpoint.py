@@ -20,7 +20,7 @@ __all__ = ["Checkpoint"]
 # it holds once it is encoded for a request counts from the beginning: when it is handed
 # out it is too late to read less.
 OVERHEAD: Final = 1536  # ticket, lane, item
-EVENT: Final = 560  # and its properties, twice
+EVENT: Final = 650  # and its properties, twice
 FIELD: Final = 56  # of a profile, and twice the record: decoded, encoded
 COMMAND: Final = 320  # any other
 

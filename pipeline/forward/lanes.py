@@ -11,8 +11,10 @@ and little is sent again after a crash. Those that hold nothing but history come
 """
 
 import asyncio
+import bisect
 import heapq
 import itertools
+import operator
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
 
@@ -22,6 +24,7 @@ from schemas.commands import Command, CreateEvent, UpsertProfile
 __all__ = ["Group", "Lanes"]
 
 LAST: Final = 1 << 62  # more than any sequence
+FEW: Final = 8  # times as many items in one lane: those of the other are put in singly
 NAMES: Final = 64  # identifiers of one lane; a customer has three
 # What a route for that kind can carry: a single call takes any profile update.
 CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
@@ -39,9 +42,9 @@ class _Lane:
     # Plain lists: nearly every lane is short, and there are as many as customers.
     __slots__ = ("bound", "busy", "items", "joined", "names", "queued")
 
-    def __init__(self, names: tuple[str, ...]) -> None:
+    def __init__(self, names: Sequence[str]) -> None:
         self.items: list[Item] = []
-        self.names = names
+        self.names = list(names)
         self.bound = NAMES  # so many names, and those nobody uses any more are dropped
         self.busy = 0  # requests in flight; more than one only after lanes were joined
         self.queued = 0  # number of its valid entry among the ready; 0 = none
@@ -82,6 +85,7 @@ class Group:
         return sum(len(item.commands) for item in self.items)
 
 
+_sequence = operator.attrgetter("sequence")
 _Heap: TypeAlias = list[tuple[int, int, _Lane]]  # order, entry number, lane
 
 
@@ -242,14 +246,13 @@ class Lanes:
     def release(self, group: Group, again: Sequence[Item] = ()) -> None:
         """The request has ended; `again` are items to send anew, ahead of what waits."""
         self.in_flight -= 1
-        lanes = [lane if lane.joined is None else lane.home() for lane in group.lanes]
-        for lane in lanes:
-            lane.busy -= 1
+        for lane in group.lanes:
+            lane.home().busy -= 1
         if group.era == self._era:
             for item in reversed(again):
                 self._lane(tuple(_names(item))).items.insert(0, item)
                 self._waiting[item.kind] += len(item.commands)
-            for lane in lanes:
+            for lane in group.lanes:
                 self._offer(lane.home())
         self._released.set()
 
@@ -314,19 +317,28 @@ class Lanes:
             return lane
         for name in names:
             if by_name.get(name) is not lane:
-                lane.names += (name,)
+                lane.names.append(name)
                 by_name[name] = lane
         return lane
 
     def _join(self, lane: _Lane, other: _Lane) -> _Lane:
-        """Two lanes turn out to be one customer: one queue, oldest first."""
+        """Two lanes turn out to be one customer: one queue, oldest first.
+
+        The shorter one goes into the longer: an e-mail that many customers share would
+        else move all that waits with each of them.
+        """
+        if len(other.items) > len(lane.items):
+            lane, other = other, lane
         other.joined = lane
         lane.busy += other.busy
         lane.names += other.names
         for name in other.names:
             self._by_name[name] = lane
-        if other.items:
-            lane.items = sorted(lane.items + other.items, key=lambda item: item.sequence)
+        if len(other.items) * FEW < len(lane.items):
+            for item in other.items:
+                bisect.insort(lane.items, item, key=_sequence)
+        elif other.items:
+            lane.items = sorted(lane.items + other.items, key=_sequence)
         lane.queued = other.queued = 0
         return lane
 
@@ -336,7 +348,7 @@ class Lanes:
         for name in lane.names:
             if name not in used and self._by_name.get(name) is lane:
                 del self._by_name[name]
-        lane.names = tuple(used)
+        lane.names = list(used)
         lane.bound = NAMES + 2 * len(used)
 
     def _offer(self, lane: _Lane) -> None:
@@ -347,7 +359,7 @@ class Lanes:
             for name in lane.names:
                 if self._by_name.get(name) is lane:
                     del self._by_name[name]
-            lane.names = ()
+            lane.names = []
             return
         if len(lane.names) > lane.bound:
             self._rename(lane)

@@ -2,24 +2,18 @@
 
 import collections
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from pipeline.clock import Clock
 from pipeline.kafka.consumer import Reader
 from pipeline.observe.metrics import Metrics
-from pipeline.records import Dead, Delivered, Record, Skipped, Ticket
+from pipeline.records import Delivered, Record, Skipped, Ticket
 from schemas.event import Plan
 
 if TYPE_CHECKING:  # stages know each other's shapes, only flow.py joins them
     from pipeline.forward.checkpoint import Checkpoint
 
 __all__ = ["Tally"]
-
-ENDS: Final[dict[str, type[Delivered | Skipped | Dead]]] = {
-    "delivered": Delivered,
-    "skipped": Skipped,
-    "dead_lettered": Dead,
-}
 
 
 class Tally:
@@ -44,21 +38,24 @@ class Tally:
 
     def ended(self, tickets: Sequence[Ticket]) -> None:
         """Records reached their end, as their tickets say."""
-        metrics, now = self._metrics, self._clock.now()
-        for result, end in ENDS.items():
-            topics = [t.record.topic for t in tickets if isinstance(t.outcome, end)]
-            for topic, count in collections.Counter(topics).items():
-                metrics.records_settled.labels(topic, result).inc(count)
-        metrics.end_to_end.observe_all(
-            [
-                max(0.0, now - t.record.timestamp / 1000)
-                for t in tickets
-                if isinstance(t.outcome, Delivered)
-            ]
-        )
+        now = self._clock.now()
+        ends: dict[tuple[str, str], int] = {}
+        waits: list[float] = []
         for ticket in tickets:
-            if isinstance(ticket.outcome, Skipped):
-                metrics.skipped.labels(ticket.outcome.reason).inc()
+            record, outcome = ticket.record, ticket.outcome
+            result = "dead_lettered"
+            if isinstance(outcome, Delivered):
+                result = "delivered"
+                waits.append(max(0.0, now - record.timestamp / 1000))
+            elif isinstance(outcome, Skipped):
+                result = "skipped"
+                self._metrics.skipped.labels(outcome.reason).inc()
+            end = record.topic, result
+            ends[end] = ends.get(end, 0) + 1
+        for labels, count in ends.items():
+            self._metrics.records_settled.labels(*labels).inc(count)
+        if waits:
+            self._metrics.end_to_end.observe_all(waits)
 
     def state(self, checkpoint: "Checkpoint", requests: int, consumer: Reader) -> None:
         """Gauges, once a second."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 __all__ = ["change", "order", "orders", "rows"]
 
-_GOODS: Final = (("Mug", "9.90"), ("Lamp", "25.00"), ("Chair", "149.00"), ("Rug", "80"))
+_KINDS: Final = ("Mug", "Lamp", "Chair", "Rug")
 _CITIES: Final = (("New York", "NY", "10001"), ("Seattle", "WA", "98101"))
 
 
@@ -84,7 +84,7 @@ def _phone(customer: int) -> str:
 
 def _line(number: int, index: int, *, own: bool) -> dict[str, Any]:
     good = (number + index) % 1000
-    name, price = _GOODS[good % len(_GOODS)]
+    name, price = _KINDS[good % len(_KINDS)], f"{4 + good}.90"  # each has its own
     return {
         "id": str(index + 1),
         "product_id": f"P{good}",

@@ -264,3 +264,30 @@ def test_history_sent_anew_still_goes_last() -> None:
     lanes.release(group, group.items)
     (item,) = lanes.take("event", parcel(1)).items
     assert sequences(item) == [2]
+
+
+def test_what_is_left_of_a_run_waits_for_history_no_longer() -> None:
+    """Its first event happened long ago, the other one just now."""
+    lanes = Lanes()
+    who = Identity(external_id="C1")
+    old, new = event(who, history=True), event(who, "O-2")
+    new.profile = old.profile
+    lanes.add(ticket(1), [old, new])
+    lanes.release(lanes.take("event", parcel(1)))
+    lanes.add(ticket(2), [event(Identity(external_id="C2"))])
+    group = lanes.take("event", parcel(2))
+    assert [sequences(item) for item in group.items] == [[1], [2]]
+
+
+def test_what_many_customers_share_does_not_move_all_that_waits_with_each() -> None:
+    """The shorter queue goes into the longer, which stays where it is."""
+    lanes = Lanes()
+    for number in range(20):
+        lanes.add(ticket(number), [event(Identity(external_id=f"C{number}"))])
+    for number in range(20, 40):
+        who = Identity(external_id=f"C{number - 20}", email="pos@shop.dev")
+        lanes.add(ticket(number), [event(who)])
+        shared = lanes._by_name["e:pos@shop.dev"]
+        assert shared is lanes._by_name["i:C0"], "the first is never the shorter one"
+    order = [item.sequence for item in lanes._by_name["i:C0"].items]
+    assert order == list(range(40))

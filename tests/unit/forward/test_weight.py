@@ -27,10 +27,21 @@ def numbers(customer: int) -> bytes:
     return json.dumps({"type": "customer.updated", "customer": body}).encode()
 
 
+def of_ten_events(number: int) -> bytes:
+    lines = [
+        {"id": str(n), "sku": "S1", "quantity": 1, "price": f"{number}.{n}"}
+        for n in range(9)
+    ]
+    body = {"id": f"O-{number}", "total": "9.00", "customer": {"id": f"B-{number}"}}
+    return json.dumps(
+        {"type": "order.placed", "order": {**body, "lines": lines}}
+    ).encode()
+
+
 KINDS: dict[str, tuple[Route, Sequence[bytes]]] = {
     "orders": (EVENTS, [*feed.orders(COUNT, COUNT)]),
     "orders with properties": (EVENTS, [*feed.orders(COUNT, COUNT, own=True)]),
-    "orders of ten events": (EVENTS, [one.value or b"" for one in quota.orders(COUNT)]),
+    "orders of ten events": (EVENTS, [*map(of_ten_events, range(COUNT))]),
     "small changes": (IMPORT, [feed.change(number) for number in range(COUNT)]),
     "customers of fifty fields": (
         IMPORT,
