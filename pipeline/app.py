@@ -197,7 +197,7 @@ class App:
         share = Share(settings.throttle.quota_share, client.set_share)
 
         def assigned(partitions: Mapping[Partition, Iterable[int]]) -> None:
-            share.owns(consumer.part)
+            share.owns(*consumer.places())
             flow.assigned(partitions)
 
         consumer = Consumer(

@@ -256,10 +256,14 @@ class Client:
         known = self._consumer.partitions_for_topic
         return frozenset(topic for topic in topics if known(topic) is None)
 
-    def known(self) -> int:
-        """Count the partitions of all topics subscribed to, whoever owns them."""
+    def known(self) -> list[Partition]:
+        """Give the partitions of all topics subscribed to, in order, anybody's."""
         numbers = self._consumer.partitions_for_topic
-        return sum(len(numbers(topic) or ()) for topic in self._consumer.subscription())
+        return sorted(
+            (topic, number)
+            for topic in self._consumer.subscription()
+            for number in numbers(topic) or ()
+        )
 
     def trouble(self) -> Exception | None:
         """Give what keeps us from joining; aiokafka tries again once it is seen."""

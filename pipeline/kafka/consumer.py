@@ -242,12 +242,12 @@ class Consumer:
         self._metrics.commit_failures.inc()
         return False
 
-    @property
-    def part(self) -> float:
-        """The part of all partitions that is assigned to this member, 0 to 1."""
+    def places(self) -> tuple[list[int], int]:
+        """Where the partitions of this member stand among all, and how many there are."""
         client = self._membership.client
-        known = client.known() if client is not None else 0
-        return min(1.0, len(self.assigned) / known) if known else 0.0
+        known = client.known() if client is not None else []
+        mine = self.assigned
+        return [place for place, each in enumerate(known) if each in mine], len(known)
 
     def highwater(self, partition: Partition) -> int | None:
         """Offset the next record of an assigned partition will get, once it is known."""

@@ -17,6 +17,7 @@ from pipeline.klaviyo.existing import Existing
 from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account, Look, account_of, accounts
+from pipeline.klaviyo.portion import Portion
 from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.subscriptions import Subscriptions
 
@@ -126,9 +127,9 @@ class Client:
         """Wait for the right to send one call; hand it to a method, or say `unused()`."""
         return await self._session.acquire(operation)
 
-    def set_share(self, share: float) -> None:
-        """Use that part of the account's quota, in (0, 1], from now on."""
-        self._limits.set_share(share)
+    def set_share(self, *portions: Portion) -> None:
+        """Use as much of the account's quota as each of these has, from now on."""
+        self._limits.set_share(*portions)
 
     async def accounts(self) -> Account | Refused:
         """Return the account of the credential; needs the scope accounts:read."""

@@ -27,6 +27,7 @@ from pipeline.clock import Clock
 from pipeline.klaviyo.gate import Gate
 from pipeline.klaviyo.headers import number, rate_limits, retry_after
 from pipeline.klaviyo.occupancy import Occupancy
+from pipeline.klaviyo.portion import Portion
 from pipeline.klaviyo.quotas import Quota
 from pipeline.klaviyo.remainder import STEADY, Remainder
 
@@ -118,7 +119,7 @@ class Family:
         quota: Quota,
         clock: Clock,
         *,
-        share: float,
+        portions: tuple[Portion, ...],
         ceiling: Ceiling | None,
         chance: Callable[[], float],
         wake_all: Callable[[], None],
@@ -133,7 +134,7 @@ class Family:
         self.first = first
         self._clock = clock
         self._chance = chance
-        self._share = share
+        self._portions = portions
         self._burst = burst
         self._spare = spare
         self._ceiling = ceiling
@@ -253,9 +254,9 @@ class Family:
 
     # -- for Limits ------------------------------------------------------------------
 
-    def set_share(self, share: float) -> None:
-        """Use another part of the account's quota from now on."""
-        self._share = share
+    def set_share(self, *portions: Portion) -> None:
+        """Use another part of the account's quota from now on: what each of these has."""
+        self._portions = portions
         self._fit()
 
     def wake(self) -> None:
@@ -282,7 +283,8 @@ class Family:
                     timer.cancel()
 
     def _free_at(self, now: float) -> float:
-        at = max(self._gate.free_at(now), self._remainder.free_at(now, self._share))
+        share = min(portion.size for portion in self._portions)
+        at = max(self._gate.free_at(now), self._remainder.free_at(now, share))
         if self._spare:
             at = max(at, self._remainder.spare_at(now, self.limits[STEADY]))
         for window in self._windows.values():
@@ -310,8 +312,8 @@ class Family:
         return now
 
     def _ours(self, seconds: int, calls: int) -> int:
-        part = self._share * (self._burst if seconds == BURST else 1.0)
-        return max(1, int(calls * part + 1e-9))  # 1e-9: a third of 3 is 1
+        most = calls * (self._burst if seconds == BURST else 1.0)
+        return max(1, min(portion.calls(most) for portion in self._portions))
 
     def _resize(self, told: Mapping[int, int]) -> None:
         """Follow the announced limits, down and up, at once.

@@ -13,6 +13,7 @@ from typing import Final
 
 from pipeline.clock import Clock
 from pipeline.klaviyo.family import BURST, STEADY, Ceiling, Family
+from pipeline.klaviyo.portion import Portion
 from pipeline.klaviyo.quotas import QUOTAS
 
 __all__ = ["LIVE", "Limits"]
@@ -39,7 +40,7 @@ class Limits:
         """
         self._clock = clock
         self._chance = chance
-        self._share = share
+        self._portions: tuple[Portion, ...] = (Portion(share),)
         self._ceiling = ceiling
         self._spare = spare
         self._families: dict[str, Family] = {}
@@ -51,7 +52,7 @@ class Limits:
             found = self._families[operation] = Family(
                 QUOTAS[operation],
                 self._clock,
-                share=self._share,
+                portions=self._portions,
                 ceiling=self._ceiling,
                 chance=self._chance,
                 wake_all=self._wake_all,
@@ -61,15 +62,15 @@ class Limits:
             )
         return found
 
-    def set_share(self, share: float) -> None:
-        """Use another part of the quota, e.g. because replicas came or went.
+    def set_share(self, *portions: Portion) -> None:
+        """Use another part of the quota: as much of it as each of these has.
 
         A larger share must be given only when the calls of whoever had it before are a
         steady window (60 s) old.
         """
-        self._share = share
+        self._portions = portions
         for family in self._families.values():
-            family.set_share(share)
+            family.set_share(*portions)
 
     def quotas(self) -> dict[str, tuple[int, int]]:
         """Return calls per second and per minute by operation, as the account has them.

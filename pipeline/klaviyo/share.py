@@ -7,12 +7,13 @@ still go wrong in a rebalance, the answers' RateLimit-Remaining holds back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import structlog
 
 from pipeline.klaviyo.family import STEADY
+from pipeline.klaviyo.portion import Portion
 
 __all__ = ["Share"]
 
@@ -20,33 +21,37 @@ SLACK: Final = 5.0  # s on top of the window: a call of the former owner may sti
 
 
 class Share:
-    """Follows assignments; `give` sets the part of the quota, in (0, 1]."""
+    """Follows assignments; `give` is told whose calls are ours: the fewest of these."""
 
-    def __init__(self, whole: float, give: Callable[[float], None]) -> None:
+    def __init__(self, whole: float, give: Callable[..., None]) -> None:
         """`whole` is the part that all replicas of this deployment share."""
         self._whole = whole
         self._give = give
-        self._now: float | None = None
+        self._now: tuple[Portion, ...] = ()
         self._later: asyncio.TimerHandle | None = None
+        self._told = 0.0
         self._log = structlog.get_logger("quota")
 
-    def owns(self, part: float) -> None:
-        """Take note of the part of the partitions that is ours now; 0 sends nothing."""
+    def owns(self, pieces: Sequence[int], of: int) -> None:
+        """Take note of the partitions that are ours now, by their places among all.
+
+        None of them sends nothing.
+        """
         if self._later is not None:
             self._later.cancel()
             self._later = None
-        if part <= 0:
+        if not pieces:
             return
-        wanted = self._whole * part
-        if self._now is None or wanted <= self._now:
-            self._take(wanted)
-        else:
+        wanted = Portion(self._whole, tuple(pieces), of)
+        self._take(*dict.fromkeys((*self._now, wanted)))
+        if len(self._now) > 1:
             loop = asyncio.get_running_loop()
             self._later = loop.call_later(STEADY + SLACK, self._take, wanted)
 
-    def _take(self, share: float) -> None:
-        self._later = None
-        if share != self._now:
+    def _take(self, *portions: Portion) -> None:
+        self._now = portions
+        self._give(*portions)
+        share = min(portion.size for portion in portions)
+        if share != self._told:
+            self._told = share
             self._log.info("quota share", share=round(share, 3))
-        self._now = share
-        self._give(share)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from itertools import pairwise
 
 from pipeline.klaviyo.family import Family
+from pipeline.klaviyo.portion import Portion
 from pipeline.klaviyo.quotas import Quota
 from tests.virtual_time import LoopClock
 
@@ -23,7 +24,7 @@ def family(burst: int, steady: int, *, share: float = 1.0) -> Family:
     return Family(
         Quota(burst, steady, ""),
         LoopClock(),
-        share=share,
+        portions=(Portion(share),),
         ceiling=None,
         chance=lambda: 0.5,
         wake_all=lambda: None,

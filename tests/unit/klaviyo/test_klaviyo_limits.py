@@ -6,6 +6,7 @@ import pytest
 
 from pipeline.klaviyo.family import BURST, STEADY, Ceiling
 from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.portion import Portion
 from pipeline.klaviyo.quotas import QUOTAS
 from tests.unit.klaviyo.fixed_windows import OK, family, gaps, now, soon
 from tests.virtual_time import LoopClock, Stuck, run, virtual
@@ -216,7 +217,7 @@ async def test_a_share_divides_every_limit_but_leaves_at_least_one() -> None:
     (await limits.acquire()).answered(OK, {})
     assert limits.used(BURST) == 1
     assert limits.used(STEADY) == 1 / 20
-    limits.set_share(0.001)
+    limits.set_share(Portion(0.001))
     assert limits.used(STEADY) == 1
 
 
@@ -227,7 +228,7 @@ async def test_a_larger_share_wakes_who_waits() -> None:
     waiting = asyncio.create_task(limits.acquire())
     await soon()
     assert not waiting.done()
-    limits.set_share(1)
+    limits.set_share(Portion(1.0))
     await soon()
     assert waiting.done()
 
