@@ -89,8 +89,7 @@ class Parcel:
             some = some[: len(some) // 2]  # one record for several requests
             row = bulk_events.rows(some)
             size = len(row) + entry
-        if self._rows and self._bytes + size > most:
-            self._missed()
+        if not self._fits(size, most):
             return None
         put = item if len(some) == len(events) else item.split(len(some))
         put.row, put.person, item.person, self._person = row, person, person, person
@@ -119,16 +118,17 @@ class Parcel:
             item.single()  # Klaviyo says what is wrong with it
             return None
         size = len(item.row) + 1
-        if self._rows and self._bytes + size > most:
-            self._missed()
+        if not self._fits(size, most):
             return None
         self._bytes += size
         return item
 
-    def _missed(self) -> None:
-        """Nothing of an item fits beside what is in."""
+    def _fits(self, size: int, most: int) -> bool:
+        if not self._rows or self._bytes + size <= most:
+            return True
         self._misses += 1
         self.full = self._misses >= MISSES
+        return False
 
 
 class _Line(msgspec.Struct):

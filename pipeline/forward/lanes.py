@@ -368,5 +368,4 @@ class Lanes:
         lane.queued = self._entries
         heapq.heappush(self._ready[head.kind], (_order(lane.items), lane.queued, lane))
         for some in self._wakes[head.kind]:
-            if not some.is_set():
-                some.set()
+            some.set()

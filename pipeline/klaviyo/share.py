@@ -21,7 +21,7 @@ SLACK: Final = 5.0  # s on top of the window: a call of the former owner may sti
 
 
 class Share:
-    """Follows assignments; `give` is told whose calls are ours: the fewest of these."""
+    """Follows assignments; `give` gets portions: what each of them has may be used."""
 
     def __init__(self, whole: float, give: Callable[..., None]) -> None:
         """`whole` is the part that all replicas of this deployment share."""
