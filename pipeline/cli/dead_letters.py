@@ -2,21 +2,26 @@
 
 import datetime as dt
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from pipeline.cli.again import again
 from pipeline.cli.options import Options
 from pipeline.cli.output import table
+from pipeline.cli.progress import Shown
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
+    from pipeline.replay.desk import Desk
     from pipeline.replay.job import Job
     from pipeline.replay.letters import Letter, Mark
     from pipeline.replay.outcome import Summary
 
 __all__ = ["dead_letters"]
+
+T = TypeVar("T")
 
 
 def _known(reason: str | None) -> str | None:
@@ -56,24 +61,18 @@ def list_(
     ] = False,
 ) -> None:
     """Count dead letters by reason, open, replayed and discarded; or name each one."""
-    import asyncio  # noqa: PLC0415
-
-    from pipeline.replay.desk import opened  # noqa: PLC0415
-
-    settings = Options.of(context).settings()
     counts: Counter[tuple[str, str]] = Counter()
     rows: list[tuple[str, ...]] = []
 
-    async def look() -> None:
-        async with opened(settings) as desk:
-            async for one, mark in desk.letters():
-                if reason is not None and one.reason != reason:
-                    continue
-                counts[one.reason, _fate(mark)] += 1
-                if each and mark is None:
-                    rows.append(_row(one))
+    async def look(desk: "Desk") -> None:
+        async for one, mark in desk.letters():
+            if reason is not None and one.reason != reason:
+                continue
+            counts[one.reason, _fate(mark)] += 1
+            if each and mark is None:
+                rows.append(_row(one))
 
-    asyncio.run(look())
+    _at_desk(context, look)
     if each:
         table(("id", "reason", "from", "pointer", "message"), rows)
         return
@@ -98,17 +97,7 @@ def show(
     ] = False,
 ) -> None:
     """Show why a record became a dead letter, where it was, and what became of it."""
-    import asyncio  # noqa: PLC0415
-
-    from pipeline.replay.desk import opened  # noqa: PLC0415
-
-    settings = Options.of(context).settings()
-
-    async def look() -> "tuple[Letter, Mark | None]":
-        async with opened(settings) as desk:
-            return await desk.one(name)
-
-    one, mark = asyncio.run(look())
+    one, mark = _at_desk(context, lambda desk: desk.one(name))
     table(("what", "found"), [*_told(one, mark)])
     if value:
         typer.echo(f"key: {_text(one.record.key)}")
@@ -161,38 +150,41 @@ def discard(
     ] = False,
 ) -> None:
     """Put open letters away for good, and record why."""
-    import asyncio  # noqa: PLC0415
-
-    from pipeline.replay.desk import opened  # noqa: PLC0415
-
     if not why.strip():
         raise SettingsError("--why is blank: say why these letters may be put away.")
     if name is None and reason is None and not every:
         raise SettingsError("Say which letters: an ID, --reason R, or --all.")
-    settings = Options.of(context).settings()
-
-    async def put_away() -> int:
-        async with opened(settings) as desk:
-            return await desk.discard(reason, name, why.strip())
-
-    count = asyncio.run(put_away())
+    count = _at_desk(context, lambda desk: desk.discard(reason, name, why.strip()))
     if count == 0 and name is not None and (fate := _fate_of(context, name)) != "open":
         typer.echo(f"{name} is {fate} already.")
         return
     typer.echo(f"{count} discarded")
 
 
-def _fate_of(context: typer.Context, name: str) -> str:
-    """Raises `NoSuchLetter`."""
+def _at_desk(
+    context: typer.Context, work: "Callable[[Desk], Coroutine[Any, Any, T]]"
+) -> T:
+    """Do it with the dead letters at hand; a wait for Kafka is shown."""
     import asyncio  # noqa: PLC0415
 
     from pipeline.replay.desk import opened  # noqa: PLC0415
 
-    async def look() -> "Mark | None":
-        async with opened(Options.of(context).settings()) as desk:
-            return (await desk.one(name))[1]
+    settings = Options.of(context).settings()
+    shown = Shown()
 
-    mark = asyncio.run(look())
+    async def run() -> T:
+        async with opened(settings) as desk:
+            return await desk.watched(work(desk), shown)
+
+    try:
+        return asyncio.run(run())
+    finally:
+        shown.clear()
+
+
+def _fate_of(context: typer.Context, name: str) -> str:
+    """Raises `NoSuchLetter`."""
+    _, mark = _at_desk(context, lambda desk: desk.one(name))
     return "open" if mark is not None and mark.fate == "sent" else _fate(mark)
 
 

@@ -1,7 +1,9 @@
 """Looks at dead letters and puts some away; sends nothing."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any, TypeVar
 
 from pipeline.clock import SYSTEM
 from pipeline.errors import PipelineError
@@ -11,11 +13,15 @@ from pipeline.kafka.state import State
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.replay.letters import Letter, Mark, Marks
+from pipeline.replay.outcome import Progress
 from pipeline.replay.shelf import letters
 from pipeline.replay.spans import Asked, spans
+from pipeline.replay.waiting import shown
 from pipeline.settings import Settings
 
 __all__ = ["Desk", "NoSuchLetter", "opened"]
+
+T = TypeVar("T")
 
 
 class NoSuchLetter(PipelineError):
@@ -50,6 +56,14 @@ class Desk:
             "Which there are, as PARTITION:OFFSET: klaviyo-pipeline dead-letters list "
             "--each."
         )
+
+    async def watched(
+        self, asked: Coroutine[Any, Any, T], report: Callable[[Progress], None]
+    ) -> T:
+        """Give the answer to what was asked here, and report who is waited for."""
+        asking = asyncio.create_task(asked)
+        await shown(asking, self._health, report, "reading dead letters")
+        return asking.result()
 
     async def discard(self, reason: str | None, name: str | None, why: str) -> int:
         """Put the open letters of that reason or id away, and record why; how many."""

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar
 from pipeline.observe.health import Health
 from pipeline.replay.outcome import Halted, Progress, Refused
 
-__all__ = ["LOOK", "connecting", "raise_halt"]
+__all__ = ["LOOK", "connecting", "raise_halt", "shown"]
 
 LOOK: Final = 0.1  # s between two looks at how far it is
 T = TypeVar("T")
@@ -25,16 +25,29 @@ async def connecting(
 ) -> T | None:
     """Give the answer; None when `stop` was set before. Raises as `raise_halt`."""
     asking = asyncio.create_task(asked)
+    await shown(
+        asking, health, report, "connecting", lambda: health.halted or stop.is_set()
+    )
+    raise_halt(health)
+    return None if asking.cancelled() else asking.result()
+
+
+async def shown(
+    asking: "asyncio.Task[Any]",
+    health: Health,
+    report: Callable[[Progress], None],
+    stage: str,
+    enough: Callable[[], bool] = lambda: False,
+) -> None:
+    """Report who is waited for until the task has ended; ends it when `enough`."""
     try:
-        while not (asking.done() or health.halted or stop.is_set()):
+        while not (asking.done() or enough()):
             waits = "; ".join(health.waits().values())
-            report(Progress("connecting", 0, 0, 0, waits))
+            report(Progress(stage, 0, 0, 0, waits))
             await asyncio.wait({asking}, timeout=LOOK)
     finally:
         asking.cancel()
         await asyncio.wait({asking})
-    raise_halt(health)
-    return None if asking.cancelled() else asking.result()
 
 
 def raise_halt(health: Health) -> None:
