@@ -3,7 +3,7 @@
 Start: probes (so that Kubernetes sees us), topics, then per direction what it needs;
 forward: producer, Klaviyo session and the revision it serves, consumer, flow; reverse:
 Klaviyo session, membership, flow. Stop is the reverse; each step is bounded, because a
-broker or Klaviyo that is down must not keep the process alive (contract G8).
+broker or Klaviyo that is down must not keep the process alive.
 """
 
 import asyncio

@@ -1,14 +1,15 @@
-"""The error tree. Each class says whether it is retried and who must act.
+"""The errors that end the program. Each says whether it is retried and who must act.
 
     PipelineError
     +-- SettingsError       never retried; the user mends the settings (exit 2)
     +-- KafkaUnreachable    start only: the user mends address or network (exit 4)
     +-- OffsetsMissing      never retried; the user says where to start (exit 2)
     +-- OffsetsLost         never retried; records were deleted unread (exit 1)
+    +-- what one part alone raises, where it is raised
 
 Outages, 429 and bad credentials are no errors to callers: `klaviyo.session` waits them
-out (contract G5) and shows the wait in metrics and `/readyz`. What Klaviyo refuses is a
-value, `klaviyo.session.Refused`.
+out and shows the wait in metrics and `/readyz`. What Klaviyo refuses is a
+value, `klaviyo.call.Refused`.
 """
 
 from typing import ClassVar

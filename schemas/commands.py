@@ -31,7 +31,7 @@ class Identity(msgspec.Struct, frozen=True, gc=False):
     """Who a command is about: at least one of the three is set.
 
     `email` is trimmed and lower-cased, at most 100 characters; `phone` is E.164. Both
-    were valid when the command was made; what was not is left out (contract G7). The
+    were valid when the command was made; what was not is left out. The
     order of strength is external_id, email, phone (Klaviyo, "Understanding identity
     resolution").
     """
@@ -107,7 +107,7 @@ class CreateEvent(msgspec.Struct, gc=False):
 
     `properties` is the JSON object of the event's properties, encoded once here because
     it is the bulk of the body and the same for every revision. `profile` are attributes
-    that ride along beside the identifiers (names only, see contract 5). `time` is RFC
+    that ride along beside the identifiers (names only). `time` is RFC
     3339 with an offset, UNSET if Klaviyo is to take that of receipt; `value` is a JSON
     number in major units, exact as in the source.
     """

@@ -1,6 +1,6 @@
 """What a customer record says about consent and lists, read into one command.
 
-Two ways to say it (contract 4): fields between the custom fields, as
+Two ways to say it: fields between the custom fields, as
 `SubscribeProfile`, `LIST_VIP`, `UCLIST_Trial`, and the typed parts `consent` and `lists`.
 Where they contradict each other the last one wins: the custom fields in the order of the
 record, then `consent`, then `lists.add`, then `lists.remove`.

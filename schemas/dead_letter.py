@@ -1,4 +1,4 @@
-"""What a record of the dead-letter topic carries beside the original (contract 7)."""
+"""What a record of the dead-letter topic carries beside the original."""
 
 import msgspec
 

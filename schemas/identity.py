@@ -46,7 +46,7 @@ def identity(
     """Return the usable identifiers of a customer; None if there are none.
 
     A blank string is absent. An e-mail or phone that cannot be used is left out and
-    counted (contract G7): it must not keep a customer with another identifier from being
+    counted: it must not keep a customer with another identifier from being
     updated.
     """
     usable_mail = usable_phone = None

@@ -35,7 +35,7 @@ _SHORT_LINE: Final = 3 * _SHORT + 2  # bytes; three of them
 _ABSENT: Final = b""
 _OF_LINE: Final = 3  # quantity, price, total
 _NO_NUMBER: Final = (_ABSENT, b"null")
-_LIMIT: Final = Decimal(10) ** 18  # below 2**63: event integers are 64-bit (facts 6.3)
+_LIMIT: Final = Decimal(10) ** 18  # below 2**63: event integers are 64-bit
 _EXACT: Final = Context(prec=120)  # digits; the longest product of two amounts fits
 _KINDS: Final = {b"[": "array", b"{": "object", b"t": "bool", b"f": "bool"}
 _STRING: Final = msgspec.json.Decoder(str)

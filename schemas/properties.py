@@ -1,7 +1,7 @@
 """The user's own fields: custom_fields of a customer, properties of an order or a line.
 
 Any JSON may stand there. What breaks a limit of Klaviyo's is cut, or left out where a
-part of it is no use, so that the event or profile itself still arrives (contract G7). An
+part of it is no use, so that the event or profile itself still arrives. An
 event that lost something says so itself, in the property `Truncated`.
 """
 

@@ -1,4 +1,4 @@
-"""What is left of a command when Klaviyo refuses one field of it (contract G7).
+"""What is left of a command when Klaviyo refuses one field of it.
 
 Klaviyo names the field with a JSON pointer into the body that `schemas.klaviyo` built.
 """

@@ -1,4 +1,4 @@
-"""A profile that is larger than Klaviyo takes, made to fit (contract G7)."""
+"""A profile that is larger than Klaviyo takes, made to fit."""
 
 from collections.abc import Iterator
 from typing import Any, Final

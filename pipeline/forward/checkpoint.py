@@ -1,8 +1,8 @@
 """Which offsets may be committed: the settled prefix per partition and assignment epoch.
 
 A ticket is opened for each record in the order of its offsets and closed when the
-record has ended. Only the offset below which everything is closed may be committed
-(contract G1); what ended above it is committed beside it, so that it is not sent again
+record has ended. Only the offset below which everything is closed may be
+committed; what ended above it is committed beside it, so that it is not sent again
 after a stop or a crash. Tickets belong to a `Lot`, one per partition *and* assignment.
 
 No I/O and no clock.

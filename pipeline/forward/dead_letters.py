@@ -1,6 +1,6 @@
 """Records that can never be delivered, kept with the reason beside the original bytes.
 
-A dead letter counts only after the broker acknowledged it (contract G1): until then its
+A dead letter counts only after the broker acknowledged it: until then its
 ticket stays open and its offset is not committed. When the topic cannot be written the
 flow halts (`dead_letters_unwritable`) and goes on by itself when it can.
 """

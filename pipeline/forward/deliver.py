@@ -2,7 +2,7 @@
 
 Outages, limits and bad credentials never come back from the client: it waits them out.
 What comes back is accepted, or refused by Klaviyo with a document that says why. A
-refusal costs as little as possible (contract G7): first the named optional field, then
+refusal costs as little as possible: first the named optional field, then
 the weaker identifiers, only then the item.
 """
 

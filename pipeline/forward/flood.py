@@ -1,7 +1,7 @@
 """The brake on dead letters: when almost all is malformed, the deploy is wrong.
 
-Then the flow halts instead of dead-lettering the world (contract 3,
-deliver.malformed_limit).
+Then the flow halts instead of dead-lettering the world
+(`deliver.malformed_limit`).
 """
 
 from collections import deque

@@ -3,7 +3,7 @@
 A lane is the queue of one customer. It is found by any of the customer's identifiers,
 so that a customer record and an order that name the same e-mail stand in one lane; a
 record that names two lanes joins them. At most one request is in flight per lane, so no
-later change of a customer overtakes an earlier one (contract G2). Waiting profile
+later change of a customer overtakes an earlier one. Waiting profile
 updates at the end of a lane are coalesced; all their tickets settle together.
 
 Lanes are ready oldest first: the settled prefix then follows closely what was delivered,

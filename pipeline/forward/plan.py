@@ -62,7 +62,7 @@ class Planner:
     def plan(self, record: Record) -> Plan | Skipped | Dead:
         """The commands of the record, or how it ends without any. Never raises.
 
-        Identical records give identical commands (contract 5), but that an event may
+        Identical records give identical commands, but that an event may
         have become history meanwhile.
         """
         planned: Event | Mapped | Plan | Skipped | Rejected

@@ -1,4 +1,4 @@
-"""What the forward direction counts: from records to the metrics of contract 8."""
+"""What the forward direction counts: from records to metrics."""
 
 import collections
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Writes that are seen all or not at all, by one process at a time (contract G9).
+"""Writes that are seen all or not at all, by one process at a time.
 
 The transactional id is stable: opening tells the broker (InitProducerId), which ends what
 an older process of that id had begun and refuses everything it still tries. Whoever opens

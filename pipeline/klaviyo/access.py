@@ -6,7 +6,7 @@ and stored again and again until it is, because a refresh token that was rotated
 is a connection lost. `invalid_grant` ends in the halt `needs_authorisation`; the store is
 looked at every few seconds then, so that a login anywhere ends it without a restart.
 
-Source: klaviyo/facts 1.2.
+Source: Klaviyo, "Make API calls using OAuth".
 """
 
 import asyncio

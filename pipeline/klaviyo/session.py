@@ -1,7 +1,7 @@
 """The way of a call to Klaviyo and back, outermost first.
 
     retry   until Klaviyo has said yes or no; outages, 429 and a refused credential are
-            waited out for ever (contract G5), visibly: metrics, /readyz, halts
+            waited out for ever, visibly: metrics, /readyz, halts
     limit   a permit of the operation's family, a connection; the headers go back
     metrics duration, status; a span, if tracing is on
     auth    the Authorization header in force for this attempt

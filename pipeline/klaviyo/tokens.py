@@ -5,8 +5,8 @@ tokens a process first writes a claim and reads it back: it may go on if no othe
 in force then. Two that claim at the same time may both give way, never both go on, since
 each reads after it has written. A claim of a process that died ends by itself.
 
-Source: klaviyo/facts 1.2: one refresh at a time per account, and whoever waited reads the
-store again.
+Source: Klaviyo, "Make API calls using OAuth": one refresh at a time per account, and
+whoever waited reads the store again.
 """
 
 import asyncio

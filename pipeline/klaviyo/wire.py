@@ -18,7 +18,7 @@ from pipeline.klaviyo.trust import SYSTEM, Trust
 
 __all__ = ["LARGEST", "Answer", "TooMuch", "Wire"]
 
-TOTAL: Final = 30.0  # s for one attempt, to the end of the body (contract G5)
+TOTAL: Final = 30.0  # s for one attempt, to the end of the body
 CONNECT: Final = 5.0  # s for TCP and TLS
 SILENCE: Final = 20.0  # s without a byte
 LARGEST: Final = 16 * 1024 * 1024  # bytes of an answer after decompression

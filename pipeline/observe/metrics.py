@@ -1,4 +1,4 @@
-"""Every metric: what it means and when it is bad news. Names are fixed by the contract.
+"""Every metric: what it means and when it is bad news. Dashboards know the names.
 
 Labels are bounded: topics and partitions we are assigned, operations of `klaviyo.client`,
 closed lists of reasons. No customer data ever.

@@ -1,7 +1,7 @@
 """What was done already, kept in the state topic: how far a replay came, which letters.
 
 A call that was interrupted left its account there; the same call goes on with it. What
-it did after its last word it does again, which is harmless (contract G3).
+it did after its last word it does again, which is harmless.
 """
 
 import hashlib

@@ -164,7 +164,7 @@ class Job:
         return left, done
 
     async def _newest_wins(self, after: Mapping[Partition, int]) -> None:
-        """Send the profile changes that came later for the same customers (G3).
+        """Send the profile changes that came later for the same customers.
 
         Again for what came meanwhile, until nothing did: each time about those only that
         the time before was about. `after` are the ends of what was just sent.

@@ -88,7 +88,7 @@ class Touched:
     """The customers whose records were sent again, and since when.
 
     Their older data may have overwritten newer; so what came later for them is sent once
-    more (contract G3). Kept as numbers of 8 bytes: names would be their whole addresses.
+    more. Kept as numbers of 8 bytes: names would be their whole addresses.
     """
 
     def __init__(self) -> None:

@@ -1,7 +1,7 @@
 """Waits for Klaviyo as a command does: visibly, until it is halted or interrupted.
 
 The service stays and resumes by itself; whoever called a command must mend it and call
-again, and an exit code says what (contract 2).
+again, and the exit code says what.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Pages of profiles from Klaviyo, the next one fetched while the last is published.
 
-Three ways in, because no one of them sees everything (Klaviyo's listing, facts of
-GET /api/profiles):
+Three ways in, because no one of them sees everything (Klaviyo, GET
+/api/profiles):
 
     updated  by `updated`, ascending, only greater-than and less-than, one-second grain
     consent  by the time of a suppression: unsubscribing does not move `updated`

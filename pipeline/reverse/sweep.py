@@ -1,6 +1,6 @@
 """Reads everybody, slowly: who is missing at the end is gone, and what changed is late.
 
-Deleted and merged profiles vanish from Klaviyo's listing without a word (facts of GET
+Deleted and merged profiles vanish from Klaviyo's listing without a word (Klaviyo, GET
 /api/profiles), and what moves no `updated` and has no filter shows up here alone.
 Profiles made meanwhile are no loss: the polls see them.
 """

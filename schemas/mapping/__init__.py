@@ -1,4 +1,4 @@
-"""Other people's messages as our events, by expressions a user writes (contract 6).
+"""Other people's messages as our events, by expressions a user writes.
 
 functions.py    what expressions may call beside JMESPath's own functions
 expression.py   one JMESPath expression, compiled and checked at start

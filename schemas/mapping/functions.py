@@ -1,8 +1,8 @@
 """The functions that mappings may call beside those of JMESPath itself.
 
 Each takes null for null, so that a field the message lacks stays absent. What cannot be
-read is handed on as it came: the event's own rules then leave it out and count it
-(contract G7), as they do for a message of ours.
+read is handed on as it came: the event's own rules then leave it out and count it,
+as they do for a message of ours.
 """
 
 import json

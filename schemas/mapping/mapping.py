@@ -1,6 +1,6 @@
 """One mapping: which messages it takes, and what it makes of them.
 
-A mapping builds a message in the shape of contract 4; the envelope then decodes it as if
+A mapping builds a message in the shop's own shape; the envelope then decodes it as if
 the shop had sent it, so that nothing a mapping yields is treated otherwise than plain
 JSON.
 """

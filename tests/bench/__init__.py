@@ -1,1 +1,1 @@
-"""Figures of speed (contract 9), each beside a yard-stick measured in the same call."""
+"""Figures of speed, each beside a yard-stick measured in the same call."""

@@ -1,4 +1,4 @@
-"""All figures of contract 9, or the parts that are named.
+"""All figures of speed, or the parts that are named.
 
     python -m tests.bench [path encode mapping latency ...]
 
@@ -48,7 +48,7 @@ PARTS: Final[Mapping[str, Callable[[], list[Figure]]]] = {
 
 
 def main() -> bool:
-    """Measure, print, write; true if everything is as the contract asks."""
+    """Measure, print, write; true if every bound is kept."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench")
     parser.add_argument("parts", nargs="*", help=f"some of {', '.join(PARTS)}")
     chosen: list[str] = parser.parse_args().parts or list(PARTS)

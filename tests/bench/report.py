@@ -21,7 +21,7 @@ _LIBRARIES: Final = ("aiohttp", "aiokafka", "msgspec", "phonenumbers", "uvloop")
 
 
 class Figure(msgspec.Struct, frozen=True):
-    """One measured value beside its yard-stick; `must` is that of contract 9, if any."""
+    """One measured value beside its yard-stick; and its bound, if any."""
 
     part: str
     what: str
@@ -39,7 +39,7 @@ class Figure(msgspec.Struct, frozen=True):
 
     @property
     def good(self) -> bool:
-        """Whether it is what the contract asks for; true where it asks for nothing."""
+        """Whether it keeps its bound; true where it has none."""
         value = self.ours if self.ratio is None else self.ratio
         return (
             (self.most is None or value <= self.most)

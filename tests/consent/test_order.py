@@ -45,7 +45,7 @@ SAID: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
 
 
 class Model:
-    """What a reader of contract 4 and 5 expects in the end."""
+    """What a reader of README.md expects in the end."""
 
     def __init__(self) -> None:
         self.consent = {"email": "NEVER_SUBSCRIBED", "sms": "NEVER_SUBSCRIBED"}

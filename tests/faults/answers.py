@@ -178,7 +178,7 @@ async def imports_fail(world: World) -> str:
 
 @fault(43, "bulk requests with unknown outcome; a unique_id twice is refused", "I1 I4")
 async def repeats_refused(world: World) -> str:
-    """Within one request; one that was stored before is taken and ignored (facts 6.3)."""
+    """Within one request; one that was stored before is taken and ignored."""
     async with world.shift(seed=143) as shift:
         await shift.sell(50, 2500)
         bulk = {"path": "event-bulk-create-jobs"}

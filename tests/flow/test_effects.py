@@ -1,4 +1,4 @@
-"""The effects of contract 5 in Klaviyo, for each revision a user may ask for."""
+"""What messages do in Klaviyo, for each revision a user may ask for."""
 
 import json
 from typing import Any

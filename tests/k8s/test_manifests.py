@@ -24,7 +24,7 @@ OTHERS = {
     "PrometheusRule": "monitoring.coreos.com/v1",
     "ScaledObject": "keda.sh/v1alpha1",
 }
-# What `run` takes (contract 2).
+# What `run` takes.
 ARGUMENTS: tuple[list[str], ...] = ([], ["--only", "forward"], ["--only", "reverse"])
 COMPONENTS = ("keda", "external-secrets", "kafka-authority")
 RENDERED = ("sandbox", "production", "everything")

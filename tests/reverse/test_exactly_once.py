@@ -1,4 +1,4 @@
-"""Exactly once, whatever dies when: what a reader of committed records sees (G9)."""
+"""Exactly once, whatever dies when: what a reader of committed records sees."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""What a customer message does to a profile (contract 4 and 5)."""
+"""What a customer message does to a profile."""
 
 from typing import Any
 

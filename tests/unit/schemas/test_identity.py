@@ -184,7 +184,7 @@ def test_no_text_raises(raw: str, country: str | None) -> None:
 
 
 def test_what_is_too_long_to_be_a_phone_is_not_kept() -> None:
-    """Memory stays bounded whatever a message says (contract G8)."""
+    """Memory stays bounded whatever a message says."""
     before = _read.cache_info().misses
     assert phone("1" * 10_000_000, "US") is None
     assert _read.cache_info().misses == before

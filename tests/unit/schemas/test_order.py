@@ -1,4 +1,4 @@
-"""What order messages become in Klaviyo (contract 5, facts of the e-commerce guide)."""
+"""What order messages become in Klaviyo (as its e-commerce guide asks)."""
 
 from typing import Any
 
