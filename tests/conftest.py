@@ -4,11 +4,18 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from pipeline.demo.broker import Broker
 from pipeline.sandbox import Sandbox
 from tests.brokers.apache import Apache, Unavailable, find
 from tests.flow.rig import Rig
+
+# A slow machine finds no more errors than a fast one.
+settings.register_profile(
+    "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("ours")
 
 
 @pytest.fixture
@@ -25,6 +32,17 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
                     terminalreporter.write_line(
                         f"{report.nodeid.split('::')[-1]}: {text}"
                     )
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """The start of the broker is no part of the test that happens to be its first."""
+    for item in items:
+        if item.get_closest_marker("kafka") is not None:
+            own = item.get_closest_marker("timeout")
+            limit = own.args[0] if own else float(config.getini("timeout"))
+            item.add_marker(pytest.mark.timeout(limit, func_only=True), append=False)
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,7 @@ async def played(
         assert not world.letters
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     revision=st.sampled_from(REVISIONS),
     records=st.lists(SAID, min_size=1, max_size=6),

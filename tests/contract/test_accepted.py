@@ -186,7 +186,6 @@ def accepted(message: dict[str, Any], revision: str) -> None:
 
 BAD = settings(
     max_examples=150,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 

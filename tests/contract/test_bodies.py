@@ -126,7 +126,7 @@ def misfits(operation: str, body: bytes, revision: str) -> list[str]:
     return [str(error) for error in structure.iter_errors(orjson.loads(body))]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(["customer.created", "customer.updated"]),
     customer=CUSTOMER,
@@ -137,7 +137,7 @@ def test_profile_bodies_fit(kind: str, customer: dict[str, Any], revision: str) 
         assert not faults(command, revision)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     kind=st.sampled_from(
         ["order.placed", "order.fulfilled", "order.cancelled", "order.refunded"]

@@ -37,7 +37,7 @@ def rows_of(channels: list[list[Any]], at: str | None = None) -> list[Row]:
     ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     channels=ROWS,
     group=st.none() | st.just("LiStId"),
@@ -54,7 +54,7 @@ def test_subscribe(
     assert not faults(SUBSCRIBE, body, revision)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(channels=ROWS, revision=st.sampled_from(REVISIONS))
 def test_unsubscribe(channels: list[list[Any]], revision: str) -> None:
     body = subscriptions.unsubscribe(rows_of(channels), revision)

@@ -44,11 +44,13 @@ async def throttled(world: World) -> str:
         return f"{await shift.balance(throttled=True)}; {refused} answers 429"
 
 
-@fault(10, "429 without Retry-After for 15 s", "I1 I3 I9", quick=True)
+@fault(10, "429 without Retry-After for 6 s", "I1 I3 I9", quick=True)
 async def throttled_without_word(world: World) -> str:
     async with world.shift(seed=110) as shift, shift.service() as service:
+        await shift.sell(5, 5)
+        await until(lambda: shift.accepted > 0, what="load")
+        shift.fault(rule(status(429), seconds=6))
         await shift.sell(30, 30)
-        shift.fault(rule(status(429), after=2, seconds=6))
         await shift.done(service)
         refused = shift.sandbox.ledger.throttled
         assert 0 < refused < 60, f"{refused} answers 429 in 6 s: a tight loop"

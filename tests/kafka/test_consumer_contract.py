@@ -80,8 +80,8 @@ async def test_records_come_in_order_and_never_more_than_asked_for(stage: Stage)
 
 
 async def test_no_partition_starves_another(stage: Stage) -> None:
-    await stage.world.write((stage.topic, 0), *numbered(0, 50))
-    await stage.world.write((stage.topic, 1), *numbered(0, 50))
+    await stage.world.write((stage.topic, 0), *numbered(0, 100))
+    await stage.world.write((stage.topic, 1), *numbered(0, 100))
     consumer = await stage.join()
     assert len(by_partition(await read(consumer, 60, at_once=10))) == 2
 

@@ -194,7 +194,7 @@ def record(who: int, events: list[tuple[int, int]]) -> list[CreateEvent]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     records=st.lists(
         st.tuples(

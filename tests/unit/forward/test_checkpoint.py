@@ -40,7 +40,7 @@ class Broker:
         }
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_any_order_of_opens_closes_commits_and_rebalances(  # noqa: C901, PLR0915  steps
     data: st.DataObject,

@@ -137,7 +137,7 @@ class History:
         self.lanes.release(group, back)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.data())
 def test_order_per_customer_holds(data: st.DataObject) -> None:
     history = History()

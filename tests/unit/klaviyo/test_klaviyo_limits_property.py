@@ -78,7 +78,7 @@ weathers = st.builds(
 
 
 @given(weathers)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_no_window_of_any_phase_is_exceeded_and_all_calls_end(weather: Weather) -> None:
     async def main() -> None:
         limits = family(weather.burst, weather.steady)
@@ -109,7 +109,7 @@ def test_no_window_of_any_phase_is_exceeded_and_all_calls_end(weather: Weather) 
     floor=st.booleans(),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_others_on_the_account_are_seen_in_the_remainder(
     steady: int,
     others: float,
@@ -168,7 +168,7 @@ def test_others_on_the_account_are_seen_in_the_remainder(
     latency=st.sampled_from([0.0, 0.3, 4.0]),
     seed=st.integers(0, 2**32),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_changing_limits_are_followed_down_and_up(
     announced: list[tuple[int, int]], latency: float, seed: int
 ) -> None:

@@ -297,13 +297,13 @@ HEADERS = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(value=st.binary(max_size=200), headers=HEADERS)
 def test_no_bytes_raise(value: bytes, headers: Headers) -> None:
     assert isinstance(decode(value, headers), Event | Skipped | Rejected)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(
     value=st.binary(max_size=6),
     cut=st.integers(0, 600),
@@ -318,7 +318,7 @@ def test_no_damaged_message_raises(value: bytes, cut: int, tag: str) -> None:
         assert isinstance(outcome, Plan | Skipped | Rejected)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(
     value=st.text(max_size=6).map(str.encode)
     | st.sampled_from([b'"specversion":"1.0",', b'"data":{},', b"[", b"\\u00e9", b"{{"]),
@@ -342,7 +342,7 @@ def test_an_escaped_key_tells_of_an_envelope_too() -> None:
     assert isinstance(decode(escaped, ()), Rejected), "it has no data"
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     tag=st.sampled_from(sorted(EVENT_TYPES)),
     body=st.dictionaries(
@@ -358,7 +358,7 @@ def test_no_message_raises(tag: str, body: dict[str, Any], timestamp: int) -> No
         assert isinstance(outcome, Plan | Skipped | Rejected)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     tag=st.sampled_from(sorted(EVENT_TYPES)),
     field=st.sampled_from(["order", "customer", "id", "occurred_at", "refund"]),

@@ -136,7 +136,7 @@ def test_numbers_in_e164_seldom_need_the_library() -> None:
     assert len(certain) > 0.98 * len(plain)
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     raw=st.from_regex(r"\+?[0-9]{2,16}", fullmatch=True),
     country=st.sampled_from(REGIONS),
@@ -155,7 +155,7 @@ def test_any_digits_mean_what_the_library_says(raw: str, country: str) -> None:
     assert phone(raw, country) == expected
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=1500)
 @given(
     number=st.sampled_from(EXAMPLES),
     at=st.integers(0, 14),
@@ -176,7 +176,7 @@ def test_nearly_valid_digits_mean_what_the_library_says(
     assert phone(raw, country) == expected
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(raw=st.text(max_size=20), country=st.none() | st.text(max_size=3))
 def test_no_text_raises(raw: str, country: str | None) -> None:
     usable = phone(raw, country)
