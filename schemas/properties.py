@@ -6,7 +6,8 @@ event that lost something says so itself, in the property `Truncated`.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Any, Final
 
 import msgspec
@@ -14,7 +15,7 @@ from msgspec import UNSET, Raw
 
 from schemas.event import Losses
 
-__all__ = ["MARKER", "NULL", "PROFILE_LEVELS", "encoded", "fitting", "value_of"]
+__all__ = ["MARKER", "NULL", "PROFILE_LEVELS", "encoded", "fitting", "marker", "value_of"]
 
 # Names the properties that are not as the shop sent them, and `occurred_at` when another
 # time stands in for it.
@@ -92,9 +93,15 @@ def _examined(typed: bytes, own: Mapping[str, Raw], losses: Losses) -> Raw:
     _lighten(kept, cut)
     if cut:
         losses.lose("properties")
-    if cut := list(dict.fromkeys(timeless + cut)):
-        kept[MARKER] = Raw(_ENCODER.encode([name[:_SHOWN] for name in cut[:_MARKED]]))
+    if timeless or cut:
+        kept[MARKER] = marker(timeless + cut)
     return Raw(_ENCODER.encode(kept))
+
+
+def marker(names: Iterable[str]) -> Raw:
+    """Return the value of `Truncated`: the first names of what was cut, each once."""
+    first = islice(dict.fromkeys(names), _MARKED)
+    return Raw(_ENCODER.encode([name[:_SHOWN] for name in first]))
 
 
 def _shorten(kept: dict[str, Raw], cut: list[str], most: int, *, marked: bool) -> None:

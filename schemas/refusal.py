@@ -3,6 +3,7 @@
 Klaviyo names the field with a JSON pointer into the body that `schemas.klaviyo` built.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import msgspec
@@ -18,7 +19,7 @@ from schemas.commands import (
     UpsertProfile,
 )
 from schemas.event import Field
-from schemas.properties import MARKER
+from schemas.properties import MARKER, marker
 
 __all__ = ["FIELDS", "without"]
 
@@ -35,8 +36,8 @@ FIELDS: Final[dict[str, Field]] = {
     "location": "address",
     "properties": "custom_fields",
 }
-_MARKED: Final = 20  # names in the marker
 _OBJECT: Final = msgspec.json.Decoder(dict[str, Raw])
+_NAMES: Final = msgspec.json.Decoder(list[str])
 _ENCODER: Final = msgspec.json.Encoder()
 
 
@@ -135,14 +136,23 @@ def _event_properties_without(
     if inner:
         cut = inner[:1] if inner[0] in properties else []
     else:  # all together break a limit, and it is not said which: ours stand first
-        cut = list(properties)[(len(properties) + 1) // 2 :]
+        names = [name for name in properties if name != MARKER]
+        cut = names[(len(names) + 1) // 2 :]
     if not cut or cut == [MARKER]:
         return None
     kept = {name: raw for name, raw in properties.items() if name not in cut}
-    kept[MARKER] = Raw(_ENCODER.encode(cut[:_MARKED]))
+    kept[MARKER] = marker([*_marked(kept), *cut])
     return msgspec.structs.replace(
         command, properties=Raw(_ENCODER.encode(kept))
     ), "properties"
+
+
+def _marked(properties: Mapping[str, Raw]) -> list[str]:
+    """Return what was cut before; a property of the user's own says nothing."""
+    try:
+        return _NAMES.decode(properties.get(MARKER, b"[]"))
+    except msgspec.ValidationError:
+        return []
 
 
 def _anonymous(command: Command, name: str) -> tuple[Command, Field] | None:

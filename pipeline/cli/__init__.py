@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
         complain(error)
         return error.exit_code
     except TypeError as error:
-        from schemas.event import UnusableEventType  # noqa: PLC0415  slow to import
+        from schemas.event import UnusableEventType
 
         if not isinstance(error, UnusableEventType):
             raise
@@ -86,7 +86,7 @@ def application() -> typer.Typer:
 
 def _version(wanted: bool) -> None:  # noqa: FBT001  typer's callbacks are called so
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415  as all that is slow
+        from importlib.metadata import version
 
         typer.echo(f"{NAME} {version(NAME)}")
         raise typer.Exit

@@ -25,12 +25,12 @@ def again(
     compare: bool = False,
 ) -> "Summary":
     """Do it to its end, or to the first Ctrl-C; exit 1 if it did not come to its end."""
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
-    from pipeline.app import stop_on_signal  # noqa: PLC0415
-    from pipeline.errors import SettingsError  # noqa: PLC0415
-    from pipeline.replay.outcome import Dry  # noqa: PLC0415
-    from pipeline.replay.start import opened  # noqa: PLC0415
+    from pipeline.app import stop_on_signal
+    from pipeline.errors import SettingsError
+    from pipeline.replay.outcome import Dry
+    from pipeline.replay.start import opened
 
     if compare and not dry:
         raise SettingsError("--diff belongs to --dry-run: add it.")
@@ -55,7 +55,7 @@ def again(
     finally:
         shown.clear()
     if dry:
-        print(f"dry run, nothing was sent; it would be {told(summary)}", file=sys.stderr)  # noqa: T201
+        print(f"dry run, nothing was sent; it would be {told(summary)}", file=sys.stderr)
     else:
         typer.echo(told(summary))
     if summary.interrupted:

@@ -26,17 +26,17 @@ def check(
 ) -> None:
     """Look at settings, credential, revision, quota and topics; say what to do."""
     if sample is not None:
-        from pipeline.cli.sample import show  # noqa: PLC0415
+        from pipeline.cli.sample import show
 
         if not show(Options.of(context).settings(), sample, topic):
             raise typer.Exit(1)
         return
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from pipeline.cli.findings import Finding, exit_code  # noqa: PLC0415
-    from pipeline.cli.findings_kafka import look_at_kafka  # noqa: PLC0415
-    from pipeline.cli.findings_klaviyo import look_at_klaviyo  # noqa: PLC0415
-    from pipeline.cli.sample import unread  # noqa: PLC0415
+    from pipeline.cli.findings import Finding, exit_code
+    from pipeline.cli.findings_kafka import look_at_kafka
+    from pipeline.cli.findings_klaviyo import look_at_klaviyo
+    from pipeline.cli.sample import unread
 
     settings = Options.of(context).settings()
     settings.require_credential()

@@ -25,9 +25,9 @@ T = TypeVar("T")
 
 
 def _known(reason: str | None) -> str | None:
-    from typing import get_args  # noqa: PLC0415
+    from typing import get_args
 
-    from pipeline.records import DeadReason  # noqa: PLC0415  slow to import
+    from pipeline.records import DeadReason
 
     if reason is not None and reason not in get_args(DeadReason):
         raise SettingsError(
@@ -165,9 +165,9 @@ def _at_desk(
     context: typer.Context, work: "Callable[[Desk], Coroutine[Any, Any, T]]"
 ) -> T:
     """Do it with the dead letters at hand; a wait for Kafka is shown."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from pipeline.replay.desk import opened  # noqa: PLC0415
+    from pipeline.replay.desk import opened
 
     settings = Options.of(context).settings()
     shown = Shown()

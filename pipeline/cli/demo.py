@@ -15,16 +15,16 @@ def demo(
     ] = 20,
 ) -> None:
     """Run broker, local Klaviyo, a small shop and the pipeline; end with a proof."""
-    import asyncio  # noqa: PLC0415
-    import sys  # noqa: PLC0415
+    import asyncio
+    import sys
 
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from pipeline.observe.log import configure  # noqa: PLC0415
-    from pipeline.settings import Log  # noqa: PLC0415
+    from pipeline.observe.log import configure
+    from pipeline.settings import Log
 
     with needs_demo("demo"):
-        from pipeline.demo import run  # noqa: PLC0415
+        from pipeline.demo import run
 
     # Of warnings there is one, which is no news here: that an embedded broker keeps no
     # transactions.

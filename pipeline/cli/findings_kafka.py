@@ -20,7 +20,7 @@ LOOK: Final = 20.0  # s; what is asked of a broker that went away waits for it
 
 async def look_at_kafka(settings: "Settings") -> list[Finding]:
     """Look at brokers, topics and offsets; changes nothing and joins no group."""
-    from pipeline.kafka.client import Client  # noqa: PLC0415
+    from pipeline.kafka.client import Client
 
     client = Client(settings.kafka)
     try:
@@ -46,8 +46,8 @@ async def look_at_kafka(settings: "Settings") -> list[Finding]:
 
 
 async def _look(client: "Client", settings: "Settings") -> list[Finding]:
-    from pipeline.cli import findings_topics as of  # noqa: PLC0415
-    from pipeline.kafka.admin import Admin  # noqa: PLC0415
+    from pipeline.cli import findings_topics as of
+    from pipeline.kafka.admin import Admin
 
     dead_letters, state = settings.topics.dead_letters, settings.topics.state
     sources = set(await client.topics(exclude={dead_letters, state}))
@@ -71,7 +71,7 @@ async def _look(client: "Client", settings: "Settings") -> list[Finding]:
 
 async def _transactions(settings: "Settings") -> Finding:
     """Begin one under an id beside the service's, which would be cut off by its own."""
-    from pipeline.kafka.transactions import Transactions  # noqa: PLC0415
+    from pipeline.kafka.transactions import Transactions
 
     name = f"{settings.kafka.group}-reverse"
     tried = Transactions(settings.kafka, f"{name}-check")
@@ -102,7 +102,7 @@ async def _group(
     client: "Client", settings: "Settings", topics: "dict[str, Topic | None]"
 ) -> Finding:
     """Decide where a run would begin, as it would."""
-    from pipeline.kafka.positions import decide  # noqa: PLC0415
+    from pipeline.kafka.positions import decide
 
     kafka = settings.kafka
     partitions = [
@@ -137,8 +137,8 @@ def _backlog(records: int, settings: "Settings") -> str:
     """Say how much waits, and how long it takes at this quota."""
     if not records:
         return "nothing to deliver"
-    from pipeline.klaviyo.quotas import QUOTAS  # noqa: PLC0415
-    from schemas.bulk_events import ROWS  # noqa: PLC0415
+    from pipeline.klaviyo.quotas import QUOTAS
+    from schemas.bulk_events import ROWS
 
     throttle = settings.throttle
     calls = [QUOTAS[each].steady * throttle.quota_share for each in (EVENTS, PROFILES)]

@@ -35,10 +35,10 @@ USED: Final = ("create_or_update_profile", "create_event")  # operations of a ru
 
 async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
     """Ask Klaviyo once, in the way a run does."""
-    from pipeline.access import connect  # noqa: PLC0415
-    from pipeline.clock import SYSTEM  # noqa: PLC0415
-    from pipeline.observe.health import Health  # noqa: PLC0415
-    from pipeline.observe.metrics import Metrics  # noqa: PLC0415
+    from pipeline.access import connect
+    from pipeline.clock import SYSTEM
+    from pipeline.observe.health import Health
+    from pipeline.observe.metrics import Metrics
 
     metrics = Metrics()
     try:
@@ -77,7 +77,7 @@ def _rows(found: "Findings", settings: "Settings") -> list[Finding]:
 
 def _readable_by_all(url: str) -> list[Finding]:
     """Look whether the credential goes unencrypted to another machine."""
-    from urllib.parse import urlsplit  # noqa: PLC0415
+    from urllib.parse import urlsplit
 
     parts = urlsplit(url)
     if parts.scheme == "https" or parts.hostname in {"localhost", "127.0.0.1", "::1"}:
@@ -133,8 +133,8 @@ async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
 
 async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
     """Compare the account with the one that was delivered to before."""
-    from pipeline.access import same_account  # noqa: PLC0415
-    from pipeline.klaviyo.account import AnotherAccount  # noqa: PLC0415
+    from pipeline.access import same_account
+    from pipeline.klaviyo.account import AnotherAccount
 
     try:
         await same_account(settings, found.account, look_only=True)
@@ -147,7 +147,7 @@ async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
 
 async def _granted(settings: "Settings") -> list[Finding]:
     """Look for scopes that the user was asked for, or a run needs, and did not grant."""
-    from pipeline.access import account  # noqa: PLC0415
+    from pipeline.access import account
 
     async with account(settings) as connect:
         tokens = await connect.connected()
@@ -257,7 +257,7 @@ def _revision(found: "Findings", settings: "Settings") -> Finding:
 
 
 def _history(found: "Findings", settings: "Settings") -> list[Finding]:
-    from pipeline.stages import context, require_history  # noqa: PLC0415
+    from pipeline.stages import context, require_history
 
     try:
         require_history(context(settings), found.served or found.asked)
@@ -268,7 +268,7 @@ def _history(found: "Findings", settings: "Settings") -> list[Finding]:
 
 
 def _quota(found: "Findings", settings: "Settings") -> Finding:
-    from pipeline.klaviyo.quotas import QUOTAS  # noqa: PLC0415
+    from pipeline.klaviyo.quotas import QUOTAS
 
     windows = {operation: QUOTAS[operation][:2] for operation in USED}
     windows |= {each: of for each, of in found.quotas.items() if each in USED}

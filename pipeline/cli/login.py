@@ -40,7 +40,7 @@ def login(
 
     With a private key there is nothing to store: it remembers whose account it is.
     """
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     settings = Options.of(context).settings()
     if settings.klaviyo.api_key.get_secret_value():
@@ -50,7 +50,7 @@ def login(
         return
 
     async def connect() -> "tuple[Tokens, list[str]]":
-        from pipeline.access import account  # noqa: PLC0415
+        from pipeline.access import account
 
         async with account(settings) as connect:
             if not replace:
@@ -62,7 +62,7 @@ def login(
 
     tokens, missing = asyncio.run(connect())
 
-    from pipeline.cli.status import described  # noqa: PLC0415
+    from pipeline.cli.status import described
 
     for name, value in described(tokens):
         typer.echo(f"{name}: {value}")
@@ -76,12 +76,12 @@ def login(
 
 async def _adopt(settings: "Settings", *, replace: bool) -> "Account":
     """Remember the account of the key as the one to deliver to."""
-    from pipeline.access import connect, same_account  # noqa: PLC0415
-    from pipeline.clock import SYSTEM  # noqa: PLC0415
-    from pipeline.kafka.admin import Admin  # noqa: PLC0415
-    from pipeline.klaviyo.oauth import Denied, Unavailable  # noqa: PLC0415
-    from pipeline.observe.health import Health  # noqa: PLC0415
-    from pipeline.observe.metrics import Metrics  # noqa: PLC0415
+    from pipeline.access import connect, same_account
+    from pipeline.clock import SYSTEM
+    from pipeline.kafka.admin import Admin
+    from pipeline.klaviyo.oauth import Denied, Unavailable
+    from pipeline.observe.health import Health
+    from pipeline.observe.metrics import Metrics
 
     metrics = Metrics()
     async with connect(settings, Health(metrics, SYSTEM), metrics) as client:
@@ -103,10 +103,10 @@ async def _callback(
     browser: bool,  # noqa: FBT001
 ) -> str:
     """Send the user to Klaviyo; the URL they came back with."""
-    import asyncio  # noqa: PLC0415
-    import threading  # noqa: PLC0415
+    import asyncio
+    import threading
 
-    from pipeline.klaviyo.callback import Callback, is_local  # noqa: PLC0415
+    from pipeline.klaviyo.callback import Callback, is_local
 
     redirect = settings.klaviyo.redirect_url
     invitation = (
@@ -141,9 +141,9 @@ def _pasted() -> str:
 
 def _open(url: str) -> None:
     """Open the browser if there is one on a screen; the URL was printed anyway."""
-    import os  # noqa: PLC0415
-    import sys  # noqa: PLC0415
-    import webbrowser  # noqa: PLC0415
+    import os
+    import sys
+    import webbrowser
 
     screen = sys.platform in {"darwin", "win32"} or any(
         os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")

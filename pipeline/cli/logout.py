@@ -10,7 +10,7 @@ __all__ = ["logout"]
 
 def logout(context: typer.Context) -> None:
     """Revoke the OAuth tokens at Klaviyo and forget them; a running service halts."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
     settings = Options.of(context).settings()
     if settings.klaviyo.api_key.get_secret_value() and not settings.uses_oauth:
@@ -20,7 +20,7 @@ def logout(context: typer.Context) -> None:
         )
 
     async def disconnect() -> str:
-        from pipeline.access import account  # noqa: PLC0415
+        from pipeline.access import account
 
         async with account(settings) as connect:
             tokens = await connect.disconnect()

@@ -32,8 +32,8 @@ class Options:
         A service logs; a tool prints what it finds, so the clients under it are silent
         unless log.level is debug.
         """
-        from pipeline.observe.log import configure  # noqa: PLC0415
-        from pipeline.settings import load  # noqa: PLC0415
+        from pipeline.observe.log import configure
+        from pipeline.settings import load
 
         settings = load(self._config, self._environ)
         configure(settings.log, sys.stderr, secrets=settings.secret_values)

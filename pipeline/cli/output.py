@@ -16,9 +16,9 @@ _WIDE: Final = 60  # letters; a sentence longer than that is not worth aligning 
 def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows under headings, elsewhere than on a terminal as aligned columns."""
     if sys.stdout.isatty():
-        from rich.console import Console  # noqa: PLC0415  slow to import
-        from rich.table import Column, Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console
+        from rich.table import Column, Table
+        from rich.text import Text
 
         # A name that is cut off is of no use to whoever has to type it.
         drawn = Table(*(Column(each, overflow="fold") for each in headings))
@@ -32,21 +32,21 @@ def table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     ]
     for row in (headings, *rows):
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        print(_GAP.join(cells).rstrip())  # noqa: T201  printing is its job
+        print(_GAP.join(cells).rstrip())
 
 
 def complain(error: PipelineError) -> None:
     """Print an error: what is wrong, where, what to do. Never a traceback or a secret."""
-    from pipeline.observe.mask import Mask  # noqa: PLC0415
+    from pipeline.observe.mask import Mask
 
     text = Mask().text(str(error))
     if sys.stderr.isatty():
-        from rich.console import Console  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.console import Console
+        from rich.text import Text
 
         Console(stderr=True).print(Text.assemble(("error: ", "bold red"), text))
     else:
-        print(f"error: {text}", file=sys.stderr)  # noqa: T201
+        print(f"error: {text}", file=sys.stderr)
 
 
 def quiet_end(code: object) -> int:

@@ -30,17 +30,17 @@ class Shown:
         if self._moving:
             text = _line(progress)
             self._width = max(self._width, len(text))
-            print(f"\r{text.ljust(self._width)}", end="", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"\r{text.ljust(self._width)}", end="", file=sys.stderr, flush=True)
         elif (progress.total or progress.waits) and (
             progress.stage != stage or now - shown >= EVERY
         ):
-            print(_line(progress), file=sys.stderr, flush=True)  # noqa: T201
+            print(_line(progress), file=sys.stderr, flush=True)
             self._last = (progress.stage, now)
 
     def clear(self) -> None:
         """Give the line back."""
         if self._width:
-            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)  # noqa: T201
+            print(f"\r{' ' * self._width}\r", end="", file=sys.stderr, flush=True)
             self._width = 0
 
 

@@ -57,8 +57,8 @@ def _command(name: str, what: str, *, backfill: bool) -> Callable[..., None]:
         dry_run: DryRun = False,
         diff: Diff = False,
     ) -> None:
-        from pipeline.replay.selection import Everything, OfKey  # noqa: PLC0415
-        from pipeline.replay.spans import Asked, place  # noqa: PLC0415
+        from pipeline.replay.selection import Everything, OfKey
+        from pipeline.replay.spans import Asked, place
 
         settings = Options.of(context).settings()
         if topic == settings.topics.dead_letters:

@@ -27,8 +27,8 @@ def run(
 ) -> None:
     """Carry changes to and from Klaviyo until SIGTERM; serves probes and metrics."""
     if dry_run or diff:
-        from pipeline.cli.again import again  # noqa: PLC0415
-        from pipeline.errors import SettingsError  # noqa: PLC0415
+        from pipeline.cli.again import again
+        from pipeline.errors import SettingsError
 
         if only == "reverse":
             raise SettingsError(
@@ -45,6 +45,6 @@ def run(
         return
     settings = Options.of(context).settings(service=True)
 
-    from pipeline import app  # noqa: PLC0415
+    from pipeline import app
 
     app.run(settings, only)

@@ -60,7 +60,7 @@ def show(settings: Settings, file: Path, topic: str | None) -> bool:
         "\n".join(map(_command, commands)) or "none",
         "\n\n".join(_request(one, settings) for one in commands) or "none",
     )
-    print(_end(planned, read))  # noqa: T201  printing is its job
+    print(_end(planned, read))
     return not isinstance(planned, Dead)
 
 

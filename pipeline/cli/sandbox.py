@@ -28,12 +28,12 @@ def sandbox(
     ] = False,
 ) -> None:
     """Run a local Klaviyo; its state can be read and changed under /sandbox/."""
-    import asyncio  # noqa: PLC0415
-    from contextlib import ExitStack, suppress  # noqa: PLC0415
+    import asyncio
+    from contextlib import ExitStack, suppress
 
     with needs_demo("sandbox"):
-        from pipeline.demo.broker import Broker  # noqa: PLC0415
-        from pipeline.sandbox import serve  # noqa: PLC0415
+        from pipeline.demo.broker import Broker
+        from pipeline.sandbox import serve
 
     try:
         # Ctrl-C is the usual way to end it.

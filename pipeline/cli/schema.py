@@ -17,10 +17,10 @@ def schema(
     ] = False,
 ) -> None:
     """Print the JSON Schema of every message in and out."""
-    import json  # noqa: PLC0415
-    from importlib.metadata import version  # noqa: PLC0415
+    import json
+    from importlib.metadata import version
 
-    from schemas import document  # noqa: PLC0415
+    from schemas import document
 
     if asyncapi:
         settings = Options.of(context).settings()

@@ -16,10 +16,10 @@ __all__ = ["described", "status"]
 
 def status(context: typer.Context) -> None:
     """Show who is connected, with scopes and expiry, and whether Klaviyo agrees."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from pipeline.cli.findings import exit_code  # noqa: PLC0415
-    from pipeline.cli.findings_klaviyo import look_at_klaviyo  # noqa: PLC0415
+    from pipeline.cli.findings import exit_code
+    from pipeline.cli.findings_klaviyo import look_at_klaviyo
 
     settings = Options.of(context).settings()
     settings.require_credential()
@@ -44,7 +44,7 @@ def status(context: typer.Context) -> None:
 
 def described(tokens: "Tokens") -> list[tuple[str, str]]:
     """Say whose tokens they are and what they are good for; never the tokens."""
-    from datetime import UTC, datetime  # noqa: PLC0415
+    from datetime import UTC, datetime
 
     expires = datetime.fromtimestamp(tokens.expires, UTC).isoformat(" ", "seconds")
     return [
@@ -55,7 +55,7 @@ def described(tokens: "Tokens") -> list[tuple[str, str]]:
 
 
 async def _stored(settings: "Settings") -> list[tuple[str, str]]:
-    from pipeline.access import account  # noqa: PLC0415
+    from pipeline.access import account
 
     async with account(settings) as connect:
         tokens = await connect.connected()

@@ -28,7 +28,7 @@ def customer(
     name: Annotated[str, typer.Argument(metavar="ID", help="The shop's customer id.")],
 ) -> None:
     """Send all records about one customer again, orders too."""
-    from pipeline.replay.selection import OfCustomer  # noqa: PLC0415
+    from pipeline.replay.selection import OfCustomer
 
     _send(context, lambda job: OfCustomer(name, job.planner()), "customer", name)
 
@@ -39,7 +39,7 @@ def order(
     name: Annotated[str, typer.Argument(metavar="ID", help="The shop's order id.")],
 ) -> None:
     """Send all records about one order again."""
-    from pipeline.replay.selection import OfOrder  # noqa: PLC0415
+    from pipeline.replay.selection import OfOrder
 
     _send(context, lambda job: OfOrder(name, job.planner(events=True)), "order", name)
 
@@ -50,10 +50,10 @@ def profile(
     name: Annotated[str, typer.Argument(metavar="ID", help="Klaviyo's profile id.")],
 ) -> None:
     """Fetch one profile from Klaviyo and publish it, if it is news."""
-    import uvloop  # noqa: PLC0415
+    import uvloop
 
-    from pipeline.app import App, stop_on_signal  # noqa: PLC0415
-    from pipeline.replay.waiting import connecting  # noqa: PLC0415
+    from pipeline.app import App, stop_on_signal
+    from pipeline.replay.waiting import connecting
 
     settings = Options.of(context).settings()
     shown = Shown()
@@ -79,7 +79,7 @@ def profile(
 def _send(
     context: typer.Context, meant: "Callable[[Job], Selection]", what: str, name: str
 ) -> None:
-    from pipeline.replay.spans import Asked  # noqa: PLC0415
+    from pipeline.replay.spans import Asked
 
     settings = Options.of(context).settings()
 

@@ -24,9 +24,9 @@ def topics(
     ] = False,
 ) -> None:
     """Show the topics it reads and writes, with partitions, retention and compaction."""
-    import asyncio  # noqa: PLC0415
+    import asyncio
 
-    from pipeline.kafka.admin import Admin  # noqa: PLC0415
+    from pipeline.kafka.admin import Admin
 
     settings = Options.of(context).settings()
     written = [settings.topics.dead_letters]

@@ -25,6 +25,7 @@ import msgspec
 
 from pipeline.clock import Clock
 from pipeline.forward.asked import Asked
+from pipeline.forward.refused import dead
 from pipeline.forward.steps import Known, Steps, Withheld, steps
 from pipeline.klaviyo import held, people
 from pipeline.klaviyo.call import Accepted, Refused
@@ -382,16 +383,7 @@ class _Round:
                 self.outcomes[index] = None
 
     def _refused(self, index: int, answer: Refused) -> None:
-        fault = answer.faults[0] if answer.faults else None
-        self.outcomes[index] = Dead(
-            reason="refused",
-            stage="deliver",
-            message=fault.safe if fault else f"Klaviyo answered {answer.status}",
-            pointer=fault.pointer if fault else "",
-            status=answer.status,
-            code=fault.code if fault else "",
-            attempts=answer.attempts,
-        )
+        self.outcomes[index] = dead(answer)
 
     def _lost(self, field: str) -> None:
         self._metrics.degraded_fields.labels(field).inc()

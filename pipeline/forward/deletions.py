@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from pipeline.clock import Clock
+from pipeline.forward.refused import dead
 from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.existing import Found
@@ -63,7 +64,7 @@ class Deletions:
         command = item.command
         found = await self._found(command.identity)
         if isinstance(found, Refused):
-            return _dead(found)
+            return dead(found)
         match command:
             case SuppressProfile():
                 return await self._suppress(command.identity, found)
@@ -79,7 +80,7 @@ class Deletions:
         if not told:
             return _MUTE if found else DELIVERED
         answer = await self._existing.suppress(privacy.suppression(told))
-        return _dead(answer) if isinstance(answer, Refused) else DELIVERED
+        return dead(answer) if isinstance(answer, Refused) else DELIVERED
 
     async def _erase(
         self, who: Identity, found: Sequence[Found], record: Record
@@ -93,7 +94,7 @@ class Deletions:
         for profile in profiles:
             answer = await self._existing.erase(privacy.deletion(profile))
             if isinstance(answer, Refused):
-                return _dead(answer)
+                return dead(answer)
         if self._links is not None:
             links, kept = self._links
             names = [each.external_id for each in people]
@@ -127,16 +128,3 @@ class Deletions:
                 continue
             found.setdefault(profile.id, profile)
         return list(found.values())
-
-
-def _dead(answer: Refused) -> Dead:
-    fault = answer.faults[0] if answer.faults else None
-    return Dead(
-        reason="refused",
-        stage="deliver",
-        message=fault.safe if fault else f"Klaviyo answered {answer.status}",
-        pointer=fault.pointer if fault else "",
-        status=answer.status,
-        code=fault.code if fault else "",
-        attempts=answer.attempts,
-    )

@@ -12,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 import msgspec
 
+from pipeline.forward.refused import dead
 from pipeline.klaviyo.call import Accepted, Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.family import Permit
@@ -261,19 +262,13 @@ def _named(items: Sequence[Item], answer: Refused) -> dict[int, list[Fault]]:
 def _dead(
     command: Command, answer: Refused, attempts: int, fault: Fault | None = None
 ) -> Dead:
-    if fault is None and answer.faults:
-        fault = answer.faults[0]
     reasons: dict[int, Literal["identity_conflict", "too_large"]] = {
         _CONFLICT: "identity_conflict",
         _TOO_LARGE: "too_large",
     }
-    return Dead(
+    return msgspec.structs.replace(
+        dead(answer, fault),
         reason=reasons.get(answer.status, "refused"),
-        stage="deliver",
-        message=fault.safe if fault else f"Klaviyo answered {answer.status}",
-        pointer=fault.pointer if fault else "",
-        status=answer.status,
-        code=fault.code if fault else "",
         attempts=attempts,
         unique_id=command.unique_id if isinstance(command, CreateEvent) else "",
     )

@@ -6,7 +6,7 @@ The paths have no trailing slash: redirects are not followed.
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
@@ -84,7 +84,7 @@ class _ImportErrors(msgspec.Struct):
     links: _Links = _Links()
 
 
-_RESOURCE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Resource)
+_RESOURCE: Final = msgspec.json.Decoder(_Resource)
 _JOBS: Final = msgspec.json.Decoder(_Jobs)
 _WORKING: Final = urlencode(
     {

@@ -3,7 +3,7 @@
 Paths, statuses and answers from Klaviyo's OpenAPI documents 2024-02-15 ... 2026-07-15.
 """
 
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -35,7 +35,7 @@ class _Page(msgspec.Struct):
     data: list[_Resource]
 
 
-_PAGE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Page)
+_PAGE: Final = msgspec.json.Decoder(_Page)
 
 
 class Found(msgspec.Struct, frozen=True):

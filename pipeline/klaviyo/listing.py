@@ -6,7 +6,7 @@ The query is built once and percent-encoded here: a raw `+` would be read as a s
 
 import re
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -44,7 +44,7 @@ class _Document(msgspec.Struct):
     links: _Links = msgspec.field(default_factory=_Links)
 
 
-PROOF: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Document)
+PROOF: Final = msgspec.json.Decoder(_Document)
 
 
 def query(*conditions: str, sort: str = "", size: int = PAGE) -> str:

@@ -7,7 +7,7 @@ additional-fields[profile]=subscriptions. A suppression overrides consent.
 import math
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 from urllib.parse import quote
 
 import msgspec
@@ -66,7 +66,7 @@ class _Page(msgspec.Struct):
         return [_person(each) for each in self.data]
 
 
-PEOPLE: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Page)
+PEOPLE: Final = msgspec.json.Decoder(_Page)
 
 
 class Held(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ The jobs have no id and no status: 202 is all that is ever said of them.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 import msgspec
@@ -56,8 +56,8 @@ class _List(msgspec.Struct):
     data: Group
 
 
-_LISTS: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_Lists)
-_LIST: Final[msgspec.json.Decoder[Any]] = msgspec.json.Decoder(_List)
+_LISTS: Final = msgspec.json.Decoder(_Lists)
+_LIST: Final = msgspec.json.Decoder(_List)
 
 
 class Subscriptions:

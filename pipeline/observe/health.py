@@ -6,10 +6,7 @@ gone. A *wait* means Klaviyo or Kafka is away: nobody must act, `/readyz` stays 
 names it.
 """
 
-import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Final, Literal, TypeAlias
+from typing import Final, Literal, TypeAlias, get_args
 
 import structlog
 
@@ -26,14 +23,7 @@ Halt: TypeAlias = Literal[
     "malformed_flood",
     "dead_letters_unwritable",
 ]
-HALTS: Final[tuple[Halt, ...]] = (
-    "unauthorized",
-    "forbidden",
-    "revision_retired",
-    "needs_authorisation",
-    "malformed_flood",
-    "dead_letters_unwritable",
-)
+HALTS: Final[tuple[Halt, ...]] = get_args(Halt)
 Phase: TypeAlias = Literal["starting", "running", "draining"]
 
 BEAT_LIMIT: Final = 60.0  # s without a turn of a loop before /livez says so
@@ -50,8 +40,6 @@ class Health:
         self._halts: dict[Halt, str] = {}
         self._waits: dict[str, str] = {}
         self._beats: dict[str, float] = {}
-        self._unhalted = asyncio.Event()
-        self._unhalted.set()
         for reason in HALTS:
             metrics.halted.labels(reason).set(0)
 
@@ -70,7 +58,6 @@ class Health:
         if reason not in self._halts:
             self._log.error("halted", reason=reason, message=message)
         self._halts[reason] = message
-        self._unhalted.clear()
         self._metrics.halted.labels(reason).set(1)
 
     def resume(self, reason: Halt) -> None:
@@ -78,21 +65,6 @@ class Health:
         if self._halts.pop(reason, None) is not None:
             self._log.info("resumed", reason=reason)
             self._metrics.halted.labels(reason).set(0)
-        if not self._halts:
-            self._unhalted.set()
-
-    async def wait_unhalted(self) -> None:
-        """Return when nothing halts the flow."""
-        await self._unhalted.wait()
-
-    @contextmanager
-    def waiting(self, what: str, message: str) -> Iterator[None]:
-        """Name a wait for `klaviyo` or `kafka` while the block runs."""
-        self.away(what, message)
-        try:
-            yield
-        finally:
-            self.back(what)
 
     def away(self, what: str, message: str) -> None:
         """Klaviyo or Kafka does not answer; one log line per incident."""

@@ -61,8 +61,8 @@ async def test_live_while_the_loops_turn(probed: Probed) -> None:
 
 async def test_an_outage_or_a_halt_is_no_reason_to_be_restarted(probed: Probed) -> None:
     probed.health.halt("unauthorized", "x")
-    with probed.health.waiting("kafka", "away"):
-        assert (await probed.get("/livez"))[0] == 200
+    probed.health.away("kafka", "away")
+    assert (await probed.get("/livez"))[0] == 200
 
 
 async def test_ready_only_while_running(probed: Probed) -> None:
@@ -79,11 +79,11 @@ async def test_ready_only_while_running(probed: Probed) -> None:
 
 async def test_a_wait_keeps_it_ready_and_is_named(probed: Probed) -> None:
     probed.health.phase = "running"
-    with probed.health.waiting("klaviyo", "503 for 12 s"):
-        assert await probed.get("/readyz") == (
-            200,
-            {"ready": True, "reasons": [], "waiting": {"klaviyo": "503 for 12 s"}},
-        )
+    probed.health.away("klaviyo", "503 for 12 s")
+    assert await probed.get("/readyz") == (
+        200,
+        {"ready": True, "reasons": [], "waiting": {"klaviyo": "503 for 12 s"}},
+    )
 
 
 async def test_a_halt_makes_it_unready_until_it_ends(probed: Probed) -> None:

@@ -19,8 +19,9 @@ class Asked:
         self.told: list[Progress] = []
 
     async def answer(self) -> int:
-        with self.health.waiting("kafka", "no broker answers"):
-            await asyncio.sleep(1)
+        self.health.away("kafka", "no broker answers")
+        await asyncio.sleep(1)
+        self.health.back("kafka")
         await asyncio.sleep(1)
         return 5
 
