@@ -12,7 +12,7 @@ from typing import Final, Self
 
 import msgspec
 
-from tests.flow.service import free_port
+from tests.ports import free_port
 
 __all__ = ["Child", "Sink", "bare", "cpu", "limit", "pipeline", "rss"]
 

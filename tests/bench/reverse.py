@@ -23,7 +23,7 @@ from tests.bench.child import Child
 from tests.bench.pages import PAGE
 from tests.bench.report import Figure, note, show
 from tests.brokers.apache import Apache, find
-from tests.flow.service import free_port
+from tests.ports import free_port
 
 __all__ = ["measure"]
 

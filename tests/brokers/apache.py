@@ -8,7 +8,6 @@ import fcntl
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -27,6 +26,7 @@ from confluent_kafka.admin._scram import (
 from confluent_kafka.cimpl import NewTopic
 
 from tests.certificates import Authority, Pair
+from tests.ports import free_port
 
 __all__ = ["PASSWORD", "USER", "Apache", "Unavailable", "find"]
 
@@ -159,7 +159,7 @@ class Apache:
         if self._machine is None:
             self._await()
             return self
-        ports = [f"127.0.0.1:{port}" for port in _ports(6)]
+        ports = [f"127.0.0.1:{port}" for port in (free_port() for _ in range(6))]
         self.bootstrap, self.sasl, self.tls, self.proxied, self.behind = ports[:5]
         self._folder = tempfile.TemporaryDirectory(prefix="kafka-test-")
         authority = Authority(Path(self._folder.name))
@@ -381,17 +381,6 @@ def _jars() -> Path:
             jar.rename(JARS / jar.name)
         part.rmdir()
     return JARS
-
-
-def _ports(count: int) -> list[int]:
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def _run(*command: str) -> None:

@@ -9,8 +9,8 @@ from typing import Self
 
 import aiohttp
 
-from tests.flow.service import free_port
 from tests.oauth_user import KEY, decide
+from tests.ports import free_port
 
 __all__ = ["Command", "oauth_environ"]
 

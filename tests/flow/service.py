@@ -4,20 +4,15 @@ import asyncio
 import os
 import re
 import signal
-import socket
 import sys
 from collections.abc import Mapping
 from typing import Self
 
 import aiohttp
 
-__all__ = ["Service", "free_port"]
+from tests.ports import free_port
 
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+__all__ = ["Service"]
 
 
 class Service:
@@ -116,7 +111,9 @@ class Service:
 
     async def metric(self, name: str, labels: Mapping[str, str] | None = None) -> float:
         """The sum of a metric's samples that have these labels."""
-        _, text = await self.get("/metrics")
+        status, text = await self.get("/metrics")
+        known = f"# TYPE klaviyo_pipeline_{name.removesuffix('_total')}"
+        assert not status or known in text, name
         total = 0.0
         for line in text.splitlines():
             found = re.fullmatch(r"(\w+)(?:\{(.*)\})? (\S+)", line)

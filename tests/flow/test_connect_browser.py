@@ -15,8 +15,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from tests.flow.commands import Command, oauth_environ
 from tests.flow.rig import Rig, until
-from tests.flow.service import free_port
 from tests.oauth_user import KEY
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 PATIENCE = 30.0  # s

@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from tests.flow.service import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 # The user: opens the page, allows the access, follows where that leads.

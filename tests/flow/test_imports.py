@@ -135,11 +135,12 @@ async def test_kills_in_every_phase_of_a_job(
     imports = rig.sandbox.state.imports
     service = rig.service()
 
-    async def killed(turn: int, least: float, most: float) -> None:
+    async def killed(turn: int, least: float, most: float, rows: int = 0) -> None:
         await rig.send(update(n, first_name=f"T{turn}") for n in range(1500))
-        started = len(imports)
+        started, before = len(imports), rig.rows
         await service.start()
         await until(lambda: len(imports) > started, what="a job")
+        await until(lambda: rig.rows - before >= rows, what="all to be handed out")
         await asyncio.sleep(chance.uniform(least, most))  # to die at any moment of it
         await service.kill()
 
@@ -151,7 +152,7 @@ async def test_kills_in_every_phase_of_a_job(
     async with service:
         await rig.drained(within=120)
     # All is handed out, the ids are noted, what went by single call is committed.
-    await killed(KILLS, 4.0, 5.0)
+    await killed(KILLS, 4.0, 5.0, rows=1500)
     sent = rig.accepted
     async with service:
         await rig.drained(within=120)

@@ -16,7 +16,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.flow.rig import Rig
-from tests.flow.service import free_port
+from tests.ports import free_port
 
 TRACE = f"{0xA1:032x}"
 SPAN = f"{0xB1:016x}"

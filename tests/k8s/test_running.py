@@ -15,10 +15,11 @@ from pipeline.demo.shop import Shop
 from pipeline.records import DeadReason
 from tests.flow.commands import Command, oauth_environ
 from tests.flow.rig import Rig, until
-from tests.flow.service import Service, free_port
+from tests.flow.service import Service
 from tests.k8s.queries import everywhere
 from tests.k8s.tools import K8S, rules_files, tool
 from tests.oauth_user import KEY
+from tests.ports import free_port
 
 PATIENCE = 60.0  # s until Prometheus has seen everything
 

@@ -142,8 +142,7 @@ class Reverse:
                 consumer.assign([TopicPartition(self.profiles, n, 0) for n in left])
                 while left:
                     message = consumer.poll(5)
-                    if message is None:
-                        break
+                    assert message is not None, "the topic cannot be read to its end"
                     if message.error():
                         left.discard(message.partition())
                         continue
@@ -161,7 +160,7 @@ class Reverse:
         return await asyncio.to_thread(read)
 
     async def wait(self, count: int, within: float = 30.0) -> list[Said]:
-        """Wait until so many messages are there, then look whether more come."""
+        """Wait until so many messages are there; gives all there are then."""
         found: list[Said] = []
         try:
             async with asyncio.timeout(within):

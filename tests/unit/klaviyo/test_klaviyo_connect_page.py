@@ -21,8 +21,8 @@ from pipeline.observe.http import Probes
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
 from pipeline.settings import Http
-from tests.flow.service import free_port
 from tests.oauth_user import KEY, MemoryStore, decide
+from tests.ports import free_port
 
 
 class Visitor:

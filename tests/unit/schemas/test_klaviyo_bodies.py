@@ -198,6 +198,18 @@ NO_EMAIL = Identity("C-1", None, "+12025550123")
             {"properties": Raw(b'{"OrderId":"O-1","a":1,"Truncated":["b"]}')},
             "properties",
         ),
+        (  # what was cut before is still said
+            event(properties=Raw(b'{"OrderId":"O-1","a":1,"Truncated":["old"]}')),
+            P + "properties/a",
+            {"properties": Raw(b'{"OrderId":"O-1","Truncated":["old","a"]}')},
+            "properties",
+        ),
+        (  # one of that name of the user's own is no list of ours
+            event(properties=Raw(b'{"OrderId":"O-1","a":1,"Truncated":true}')),
+            P + "properties/a",
+            {"properties": Raw(b'{"OrderId":"O-1","Truncated":["a"]}')},
+            "properties",
+        ),
         (event(), P + "time", {"time": msgspec.UNSET}, "occurred_at"),
         (event(), P + "value", {"value": None}, "total"),
         (event(), P + "value_currency", {"currency": None}, "currency"),
