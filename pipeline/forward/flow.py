@@ -52,7 +52,7 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.forward.sent import Sent
     from pipeline.observe.tracing import Tracing
 
-__all__ = ["REVOKE_BUDGET", "STOP_BUDGET", "Flow"]
+__all__ = ["DRAIN_BUDGET", "STOP_BUDGET", "Flow"]
 
 ENDS: Final = frozenset({"suppress", "erase"})  # the kinds of a customer's end
 TURN: Final = 1000  # rows, a full request, or records until the batchers have their turn
@@ -60,7 +60,7 @@ COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
 FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
 UNANSWERED: Final = 1.0  # s until a write counts as done for all that we can know
-REVOKE_BUDGET: Final = 20.0  # s; well under the consumer's rebalance timeout
+DRAIN_BUDGET: Final = 20.0  # s; well under membership.REVOKE_BUDGET
 
 
 class Flow:
@@ -330,7 +330,7 @@ class Flow:
         is no longer ours.
         """
         try:
-            await self._drain(REVOKE_BUDGET)
+            await self._drain(DRAIN_BUDGET)
         finally:  # also when the consumer has waited long enough
             self._lanes.clear()
             self._held.clear()

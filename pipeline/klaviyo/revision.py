@@ -15,11 +15,10 @@ import structlog
 from pipeline.clock import Clock
 from pipeline.observe.metrics import Metrics
 
-__all__ = ["DEFAULT", "NEWEST", "RELEASED", "Revision", "Stage"]
+__all__ = ["NEWEST", "RELEASED", "Revision", "Stage"]
 
 Stage: TypeAlias = Literal["stable", "deprecated", "retired"]
 
-DEFAULT: Final = "2023-10-15"  # what a blank klaviyo.api_revision stands for
 RELEASED: Final = (
     "2023-10-15",
     "2023-12-15",
@@ -49,8 +48,8 @@ class Revision:
     def __init__(
         self, asked: str, *, strict: bool, metrics: Metrics, clock: Clock
     ) -> None:
-        """`asked` blank is `DEFAULT`; `strict` rather halts than falls forward."""
-        self.asked = asked or DEFAULT
+        """`strict` rather halts than falls forward."""
+        self.asked = asked
         self.strict = strict
         self.known = False  # whether an answer has said what is served
         self._metrics = metrics

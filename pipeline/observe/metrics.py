@@ -152,6 +152,10 @@ class Metrics:
             "1 for the revision Klaviyo really serves.",
             "revision",
         )
+        self.revision_retires = gauge(
+            "revision_retires_timestamp_seconds",
+            "Day from which the revision asked for is not served. Near: act.",
+        )
         # -- the audit -------------------------------------------------------------------
         self.audits = counter(
             "audits_total",
@@ -163,10 +167,6 @@ class Metrics:
             "audit_mismatches_total",
             "Accepted, yet not held by Klaviyo; the log says where. Any growth: bad.",
             "operation",
-        )
-        self.revision_retires = gauge(
-            "revision_retires_timestamp_seconds",
-            "Day from which the revision asked for is not served. Near: act.",
         )
         # -- progress and bounds ---------------------------------------------------------
         self.consumer_lag = gauge(

@@ -83,7 +83,7 @@ async def test_a_read_that_fails_halts_nothing_and_is_not_repeated(status: int) 
 
 @virtual
 async def test_served_follows_the_answers() -> None:
-    async with Rig(revision="") as rig:
+    async with Rig(revision="2023-10-15") as rig:
         assert rig.client.served == "2025-01-15"
         await rig.client.accounts()
         assert rig.client.served == "2026-07-15"
