@@ -56,7 +56,9 @@ def login(
             if not replace:
                 await connect.connected()  # if it cannot be opened, say so before
             asked = connect.ask()
-            callback = await _callback(settings, connect, asked, paste, browser)
+            callback = await _callback(
+                settings, connect, asked, paste=paste, browser=browser
+            )
             tokens = await connect.finish(asked, callback, replace=replace)
             return tokens, connect.missing(tokens)
 
@@ -99,8 +101,9 @@ async def _callback(
     settings: "Settings",
     connect: "Connect",
     asked: "Asked",
-    paste: bool,  # noqa: FBT001
-    browser: bool,  # noqa: FBT001
+    *,
+    paste: bool,
+    browser: bool,
 ) -> str:
     """Send the user to Klaviyo; the URL they came back with."""
     import asyncio

@@ -47,7 +47,7 @@ def topics(
 
     made, found = asyncio.run(look())
     rows = [
-        (name, "read" if name in read else "written", *_shown(topic, name in made))
+        (name, "read" if name in read else "written", *_shown(topic, new=name in made))
         for name, topic in found.items()
     ]
     rows += [(pattern, "read", "pattern", "", "", "") for pattern in patterns]
@@ -56,7 +56,7 @@ def topics(
         typer.echo("Create the missing ones with: klaviyo-pipeline topics --create")
 
 
-def _shown(topic: "Topic | None", new: bool) -> tuple[str, str, str, str]:  # noqa: FBT001
+def _shown(topic: "Topic | None", *, new: bool) -> tuple[str, str, str, str]:
     if topic is None:
         return "no", "", "", ""
     return (

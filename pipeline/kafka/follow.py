@@ -6,10 +6,11 @@ records only, each time to the end as it was when asked.
 
 import asyncio
 from collections.abc import AsyncIterator
-from typing import Any, Final
+from typing import Final
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import TopicAuthorizationFailedError
+from aiokafka.structs import ConsumerRecord
 
 from pipeline.errors import KafkaUnreachable, SettingsError
 from pipeline.kafka.admin import Admin
@@ -73,7 +74,7 @@ class Follower:
             left = set(ends)
             while left := {e for e in left if await self._position(e) < ends[e]}:
                 before = [await self._position(each) for each in left]
-                found: dict[Any, list[Any]] = {}
+                found: dict[TopicPartition, list[ConsumerRecord]] = {}
                 async with asyncio.timeout(SILENCE):
                     # Markers of transactions move the position without a record.
                     while not found and before == [
@@ -101,10 +102,10 @@ class Follower:
             raise self._away(error) from None
         return any(ends.values())
 
-    def _ours(self, record: Any) -> bool:  # noqa: ANN401  no types shipped
+    def _ours(self, record: ConsumerRecord) -> bool:
         return (record.key or b"").startswith(self._prefix)
 
-    def _entry(self, record: Any) -> Entry:  # noqa: ANN401
+    def _entry(self, record: ConsumerRecord) -> Entry:
         check(self._topic, record.headers)
         return record.key, record.value
 

@@ -116,8 +116,8 @@ class SchemaRegistry:
             texts += await self._texts(found.schema)
         return [*texts, schema.schema_str]
 
-    def _parsed(self, texts: list[str]) -> Any:  # noqa: ANN401
-        named: dict[str, Any] = {}
+    def _parsed(self, texts: list[str]) -> object:
+        named: dict[str, object] = {}
         parsed = [
             self._avro.parse_schema(json.loads(text), named_schemas=named)
             for text in dict.fromkeys(texts)  # two may refer to the same

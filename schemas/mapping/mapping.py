@@ -7,7 +7,7 @@ JSON.
 
 import re
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -101,7 +101,7 @@ class Mapping(msgspec.Struct, frozen=True):
         name: str,
         value: Expression | Constant,
         message: str,
-        stage: Any = "decode",  # noqa: ANN401  Literal of Rejected
+        stage: Literal["decode", "plan"] = "decode",
     ) -> Rejected:
         text = " ".join(value.text.split())  # one line of a dead letter's header
         setting = name if name == "when" else f"fields.{name}"

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
-from tests.faults.scenario import Scenario
+from tests.faults.scenario import INVARIANTS, Scenario
 
 __all__ = ["End", "Report", "Result"]
 
@@ -80,6 +80,8 @@ class Report:
                     f"{each.scenario.number:2} | {each.scenario.what} | "
                     f"{each.scenario.invariant} | {each.end} | {seen}"
                 )
+        for name, meaning in INVARIANTS.items():
+            print(f"{name} {meaning}")
         ends = [each.end for each in results]
         print(", ".join(f"{ends.count(end)} {end}" for end in dict.fromkeys(ends)))
         return "BROKEN" not in ends

@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 if TYPE_CHECKING:
     from tests.faults.world import World
 
-__all__ = ["SCENARIOS", "NotRun", "Scenario", "fault"]
+__all__ = ["INVARIANTS", "SCENARIOS", "NotRun", "Scenario", "fault"]
+
+INVARIANTS: Final = {
+    "I1": "no gap: below a committed offset all is delivered, dead-lettered or skipped",
+    "I2": "order: of one customer there is one request in flight, in the topic's order",
+    "I3": "quota: all replicas together stay within Klaviyo's windows",
+    "I4": "repeats: a crash sends again what was not committed, under the same unique_id",
+    "I5": "dead letters: no commit because of one that the broker has not acknowledged",
+    "I6": "stop: from SIGTERM to the exit within the grace period, whatever is down",
+    "I7": "memory: bounded, whatever the lag and whatever the sizes",
+    "I8": "back: every change is published, the cursor passes none, our writes stay out",
+    "I9": "progress: once the fault is over, work goes on without a human",
+}
 
 Play: TypeAlias = Callable[["World"], Awaitable[str]]
 
@@ -23,7 +35,7 @@ class Scenario:
     number: int
     name: str
     what: str
-    invariant: str
+    invariant: str  # in words, or keys of INVARIANTS
     play: Play
     quick: bool = False  # also one of `make test`
 
