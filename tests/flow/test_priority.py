@@ -77,7 +77,6 @@ async def test_a_backfill_leaves_the_quota_to_the_service_beside_it(rig: Rig) ->
     history = [event.backfill for event in rig.sandbox.state.events]
     first, last = history.index(False), BACKLOG + history.count(True) - 1
     last -= history[::-1].index(False)
-    print("MEASURED", first, sum(history[first:last]), len(history))
     assert sum(history[:first]) < BACKLOG - ROWS, "no history was left to compete"
     assert sum(history[first:last]) <= BACKLOG / 2
     assert not refused(rig)
