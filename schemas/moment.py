@@ -1,5 +1,6 @@
 """When an event happened: RFC 3339 in, RFC 3339 UTC out."""
 
+import re
 from datetime import UTC, datetime
 from typing import Final
 
@@ -13,6 +14,7 @@ _EARLIEST: Final = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 _LATEST: Final = datetime(9999, 1, 1, tzinfo=UTC).timestamp()
 _AHEAD: Final = 365 * 86_400  # s; "up to 1 year in the future", same page
 _CANONICAL: Final = len("2026-11-01T10:00:00Z")
+_LEAP: Final = re.compile(r"(?<=:\d\d):60")  # a second that Python does not know
 
 
 def moment(occurred_at: str | None, timestamp_ms: int, losses: Losses) -> str:
@@ -27,6 +29,7 @@ def moment(occurred_at: str | None, timestamp_ms: int, losses: Losses) -> str:
         latest = recorded + _AHEAD if dated else _LATEST
         if (happened := parsed(text)) and _EARLIEST <= happened.timestamp() <= latest:
             canonical = len(text) == _CANONICAL and text[7::3] == "-T::Z"
+            canonical = canonical and text[17] != "6"  # a leap second
             return text if canonical else written(happened)
         losses.lose("occurred_at")
     if not dated:
@@ -38,7 +41,7 @@ def moment(occurred_at: str | None, timestamp_ms: int, losses: Losses) -> str:
 def parsed(text: str) -> datetime | None:
     """Return the time in UTC, which is that of one without offset; None if it is none."""
     try:
-        happened = datetime.fromisoformat(text)
+        happened = _read(text)
         if happened.tzinfo is UTC:
             return happened
         if happened.tzinfo is None:
@@ -46,6 +49,13 @@ def parsed(text: str) -> datetime | None:
         return happened.astimezone(UTC)
     except (ValueError, OverflowError):  # no time; a zone shifts it out of the calendar
         return None
+
+
+def _read(text: str) -> datetime:
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:  # RFC 3339 5.6 and 5.7 allow small letters and leap seconds
+        return datetime.fromisoformat(_LEAP.sub(":59", text.upper()))
 
 
 def written(time: datetime) -> str:
