@@ -46,6 +46,7 @@ __all__ = [
 ]
 
 ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
+_OWN: Final = f"klaviyo-pipeline/{version('klaviyo-pipeline')}"  # reads a file
 
 
 @asynccontextmanager
@@ -236,5 +237,4 @@ def _oauth(settings: Settings) -> OAuth:
 
 
 def _agent(settings: Settings) -> str:
-    own = f"klaviyo-pipeline/{version('klaviyo-pipeline')}"
-    return f"{own} ({settings.subscription.version})"
+    return f"{_OWN} ({settings.subscription.version})"

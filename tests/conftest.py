@@ -4,6 +4,7 @@ import os
 from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
+from blockbuster import blockbuster_ctx
 from hypothesis import HealthCheck, settings
 
 from pipeline.demo.broker import Broker
@@ -16,6 +17,14 @@ settings.register_profile(
     "ours", deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("ours")
+
+
+@pytest.fixture(autouse=True)
+def blocking_fails() -> Iterator[None]:
+    """Whatever of ours blocks a loop, raises; a traceback in the log may look at files."""
+    with blockbuster_ctx(["pipeline", "schemas"]) as found:
+        found.functions["os.stat"].deactivate()
+        yield
 
 
 @pytest.fixture
