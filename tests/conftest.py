@@ -21,7 +21,7 @@ settings.load_profile("ours")
 
 @pytest.fixture(autouse=True)
 def blocking_fails() -> Iterator[None]:
-    """Whatever of ours blocks a loop, raises; a traceback in the log may look at files."""
+    """Whatever of ours blocks a loop raises; but a traceback in a log looks at files."""
     with blockbuster_ctx(["pipeline", "schemas"]) as found:
         found.functions["os.stat"].deactivate()
         yield

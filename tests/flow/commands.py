@@ -99,9 +99,7 @@ class Command:
         """Login with a browser that allows the access and follows `change(callback)`."""
         async with cls(environ, "login", "--no-browser", *arguments) as command:
             callback = change(await decide(await command.url()))
-            async with aiohttp.ClientSession() as browser, browser.get(callback) as page:
-                command.page = page.status
+            async with aiohttp.ClientSession() as browser, browser.get(callback):
+                pass
             async with asyncio.timeout(60):
                 return await command.ended(), command.output
-
-    page = 0  # status of the page at the callback

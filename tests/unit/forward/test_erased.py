@@ -21,7 +21,6 @@ KEY, OTHER = (Fernet.generate_key().decode() for _ in range(2))
 RECORD = Record("shop.customers", 2, 17, 0, b"C-1", None)
 ADA = Identity("C-1", "ada@shop.dev", "+12025550123")
 GONE = Skipped("erased")
-NOTHING = msgspec.Raw(b"{}")
 
 
 def update(*who: str | None) -> Command:

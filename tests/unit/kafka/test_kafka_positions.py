@@ -10,7 +10,6 @@ from pipeline.errors import OffsetsLost, OffsetsMissing
 from pipeline.kafka.positions import Bounds, Places, Start, decide
 
 PLACE = ("orders", 0)
-NONE = {PLACE: frozenset[int]()}
 
 
 def begin(
