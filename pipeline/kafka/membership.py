@@ -298,6 +298,7 @@ class Membership:
     async def _give_up(self) -> None:
         self._log.warning("the consumer is made anew", why=self._broken)
         await _cancel(self._placing)
+        self._placing = None  # its failure was the old client's: the new one has none
         await self._release()
         self._health.beat("kafka")
         closing = self._close()

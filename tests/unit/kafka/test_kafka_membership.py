@@ -303,6 +303,20 @@ async def test_a_bug_at_the_beginning_of_an_epoch_is_not_silence(rig: Rig) -> No
     assert len(rig.broker.clients) == 2
 
 
+async def test_a_client_made_anew_is_given_its_time_to_join(rig: Rig) -> None:
+    """The assignment that failed was of the one before; the look comes before its own."""
+    rig.broker.offsets = AssertionError("no such state")
+    await rig.give(ONE)
+    rig.broker.offsets = None
+    for _ in range(5):
+        await rig.look()
+    assert len(rig.broker.clients) == 2
+    await rig.give(ONE)
+    await rig.look()
+    assert len(rig.broker.clients) == 2
+    assert rig.member.epoch == 1
+
+
 async def test_a_topic_that_is_deleted_is_named_until_it_is_there_again(rig: Rig) -> None:
     await rig.give(ONE)
     rig.broker.topics.clear()
