@@ -220,7 +220,8 @@ class Consumer:
         # aiokafka retries without limit and reads the generation anew for each try: once
         # the epoch is over it could commit for partitions that others own by then.
         offsets = {
-            each: (mark.offset, notes.encode(*mark)) for each, mark in marks.items()
+            each: (mark.offset, notes.encode(*mark, membership.first[each[0]]))
+            for each, mark in marks.items()
         }
         committing = asyncio.create_task(client.commit(offsets))
         try:

@@ -14,6 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 
 from pipeline.clock import Clock
 from pipeline.errors import KafkaUnreachable, PipelineError
+from pipeline.kafka import notes
 from pipeline.kafka.client import REBALANCE_LIMIT, Client
 from pipeline.kafka.connection import FAILURES
 from pipeline.kafka.positions import Places, decide
@@ -52,6 +53,7 @@ class Membership:
         self.client: Client | None = None
         self.epoch = 0
         self.assigned: frozenset[Partition] = frozenset()
+        self.first: Mapping[str, int] = {}  # for the notes; see `Places`
         self.failure: PipelineError | None = None  # what only a human can decide
         # Done, and replaced, when one of the above changes.
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -142,6 +144,7 @@ class Membership:
         self._told = True
         self.epoch += 1
         self.assigned = frozenset(partitions)
+        self.first = places.first
         self._metrics.rebalances.inc()
         self._log.info("assigned", partitions=_names(partitions), epoch=self.epoch)
         self._on_assigned(places.ended)
@@ -181,7 +184,12 @@ class Membership:
         # Without this a crash before the first commit would begin elsewhere: with
         # `latest` at a later end, beyond records that were read and not delivered.
         if places.fresh:
-            await client.commit({p: (at, "") for p, at in places.fresh.items()})
+            await client.commit(
+                {
+                    partition: (at, notes.encode(at, (), places.first[partition[0]]))
+                    for partition, at in places.fresh.items()
+                }
+            )
         client.seek(places.at)
         return places
 

@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
 from pipeline.kafka import notes
-from pipeline.kafka.positions import Bounds, decide
+from pipeline.kafka.positions import Bounds, begun, decide
 from pipeline.kafka.producer import TooLarge, Unwritable
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
@@ -75,6 +75,15 @@ class Cluster:
         self.logs[partition] = kept
         self.beginning[partition] = offset
 
+    def started(self, group: str) -> dict[str, int]:
+        """Topics the group has offsets in, with their partitions when it first began."""
+        said = (
+            (partition[0], self.notes.get((owner, partition), ""))
+            for owner, partition in self.committed
+            if owner == group
+        )
+        return begun(said, self.topics)
+
     def changed(self) -> None:
         """Wake all who wait for something to happen here."""
         self._news.set()
@@ -124,6 +133,7 @@ class MemoryConsumer:
         self._exclude = exclude
         self._first: frozenset[str] = frozenset()
         self._position: dict[Partition, int] = {}
+        self._topics_first: dict[str, int] = {}  # as `Places.first`
         self._failure: PipelineError | None = None
         self._watching: asyncio.Task[None] | None = None
         self._turn = 0
@@ -174,14 +184,13 @@ class MemoryConsumer:
                         cluster.beginning[each],
                         cluster.end(each),
                         cluster.notes.get((group, each), ""),
+                        cluster.topics[each[0]],
                     )
                     for each in partitions
                 },
                 group=group,
                 start=self._settings.start,
-                started={
-                    topic for owner, (topic, _) in cluster.committed if owner == group
-                },
+                started=cluster.started(group),
                 young=cluster.topics.keys() - self._first,
             )
         except PipelineError as error:
@@ -189,8 +198,10 @@ class MemoryConsumer:
             cluster.changed()
             return
         for partition, offset in places.fresh.items():
+            note = notes.encode(offset, (), places.first[partition[0]])
             cluster.committed[group, partition] = offset
-        self._position = places.at
+            cluster.notes[group, partition] = note
+        self._position, self._topics_first = places.at, places.first
         self.epoch += 1
         self.assigned = frozenset(partitions)
         self._metrics.rebalances.inc()
@@ -240,7 +251,8 @@ class MemoryConsumer:
             return False
         for partition, mark in marks.items():
             cluster.committed[self._settings.group, partition] = mark.offset
-            cluster.notes[self._settings.group, partition] = notes.encode(*mark)
+            note = notes.encode(*mark, self._topics_first[partition[0]])
+            cluster.notes[self._settings.group, partition] = note
         await asyncio.sleep(0)
         return True
 

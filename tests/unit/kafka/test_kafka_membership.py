@@ -70,13 +70,14 @@ class Stub:
 
     async def bounds(
         self, partitions: Collection[Partition]
-    ) -> tuple[dict[Partition, Bounds], set[str]]:
+    ) -> tuple[dict[Partition, Bounds], dict[str, int]]:
         await asyncio.sleep(0)
         if self.broker.offsets is not None:
             raise self.broker.offsets
-        return {each: Bounds(self.broker.committed, 0, 9) for each in partitions}, set()
+        committed = self.broker.committed
+        return {each: Bounds(committed, 0, 9, "", 3) for each in partitions}, {}
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         self.log.append(f"committed {dict(offsets)}")
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
@@ -160,7 +161,7 @@ async def test_a_place_without_an_offset_is_committed_before_it_is_read(rig: Rig
     await rig.give(ONE)
     assert rig.log == [
         "subscribed ['orders']",
-        f"committed {{{ONE}: (0, '')}}",
+        f"committed {{{ONE}: (0, '2;0;3;')}}",
         f"sought {{{ONE}: 0}}",
         f"assigned [{ONE}]",
     ]
