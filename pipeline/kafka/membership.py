@@ -133,14 +133,6 @@ class Membership:
         places = await self._learn(client, partitions)
         if places is None:
             return
-        for (topic, number), count in sorted(places.lost.items()):
-            self._log.error(
-                "records were deleted before they were delivered",
-                topic=topic,
-                partition=number,
-                lost=count,
-                going_on_at=places.at[topic, number],
-            )
         self._told = True
         self.epoch += 1
         self.assigned = frozenset(partitions)
@@ -154,9 +146,10 @@ class Membership:
         self, client: Client, partitions: Collection[Partition]
     ) -> Places | None:
         tries = 0
+        said: set[Partition] = set()
         while True:
             try:
-                places = await self._decide(client, partitions)
+                places = await self._decide(client, partitions, said)
             except PipelineError as error:
                 self.failure = error
                 self._signal()
@@ -172,7 +165,9 @@ class Membership:
                 self._health.back("offsets")
                 return places
 
-    async def _decide(self, client: Client, partitions: Collection[Partition]) -> Places:
+    async def _decide(
+        self, client: Client, partitions: Collection[Partition], said: set[Partition]
+    ) -> Places:
         bounds, started = await client.bounds(partitions)
         places = decide(
             bounds,
@@ -181,17 +176,34 @@ class Membership:
             started=started,
             young=self._topics - self._first,
         )
+        self._say_lost(places, said)  # before the commit: the next owner cannot know
         # Without this a crash before the first commit would begin elsewhere: with
         # `latest` at a later end, beyond records that were read and not delivered.
-        if places.fresh:
+        moved = places.fresh.keys() | places.lost.keys()
+        if moved:
             await client.commit(
                 {
-                    partition: (at, notes.encode(at, (), places.first[partition[0]]))
-                    for partition, at in places.fresh.items()
+                    each: (at, notes.encode(at, (), places.first[each[0]]))
+                    for each, at in places.at.items()
+                    if each in moved
                 }
             )
         client.seek(places.at)
         return places
+
+    def _say_lost(self, places: Places, said: set[Partition]) -> None:
+        """Count and name what retention took, once in all tries to begin an epoch."""
+        for topic, number in sorted(places.lost.keys() - said):
+            said.add((topic, number))
+            count = places.lost[topic, number]
+            self._metrics.records_lost.labels(topic).inc(count)
+            self._log.error(
+                "records were deleted before they were delivered",
+                topic=topic,
+                partition=number,
+                lost=count,
+                going_on_at=places.at[topic, number],
+            )
 
     async def _release(self, budget: float = REVOKE_BUDGET) -> None:
         """End the epoch, once: the flow ends and commits what it can, in bounded time."""

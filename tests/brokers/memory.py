@@ -197,7 +197,10 @@ class MemoryConsumer:
             self._failure = error
             cluster.changed()
             return
-        for partition, offset in places.fresh.items():
+        for (topic, _), count in places.lost.items():
+            self._metrics.records_lost.labels(topic).inc(count)
+        for partition in places.fresh.keys() | places.lost.keys():
+            offset = places.at[partition]
             note = notes.encode(offset, (), places.first[partition[0]])
             cluster.committed[group, partition] = offset
             cluster.notes[group, partition] = note

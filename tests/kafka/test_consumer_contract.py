@@ -259,7 +259,10 @@ async def test_after_a_loss_earliest_goes_on_with_what_is_left(stage: Stage) -> 
     await stage.world.write(partition, *numbered(0, 10))
     await stage.stop(await stage.join())
     await stage.world.delete_before(partition, 6)
-    again = await stage.join()
+    owner = Owner()
+    again = await stage.join(owner=owner)
+    assert owner.metrics.records_lost.labels(stage.topic)._value.get() == 6
+    assert await stage.world.committed(f"group-{stage.world.number}", partition) == 6
     assert [record.offset for record in await read(again, 4)] == [6, 7, 8, 9]
 
 
