@@ -131,8 +131,9 @@ class Consumer:
         """Get the next records of these partitions, at most `max_records`.
 
         In offset order per partition; none after `timeout` s, or as soon as the
-        assignment changes. What is prefetched of other partitions stays; no partitions,
-        no records. May be cancelled. Raises `OffsetsMissing` and `OffsetsLost`.
+        assignment changes, and none while `on_revoked` runs: what is read then would only
+        prolong it. What is prefetched of other partitions stays; no partitions, no
+        records. May be cancelled. Raises `OffsetsMissing` and `OffsetsLost`.
         """
         membership = self._membership
         loop = asyncio.get_running_loop()
@@ -142,7 +143,8 @@ class Consumer:
             changed, client = membership.changed, membership.client
             if membership.failure is not None:
                 raise membership.failure
-            wanted = [each for each in partitions if each in membership.assigned]
+            ours = membership.assigned if not membership.releasing else ()
+            wanted = [each for each in partitions if each in ours]
             news = client.news() if client is not None and wanted else None
             try:
                 if client is not None and wanted:

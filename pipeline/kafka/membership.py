@@ -54,6 +54,7 @@ class Membership:
         self.epoch = 0
         self.assigned: frozenset[Partition] = frozenset()
         self.first: Mapping[str, int] = {}  # for the notes; see `Places`
+        self.releasing = False  # they are still ours, to commit, but not to read on
         self.failure: PipelineError | None = None  # what only a human can decide
         # Done, and replaced, when one of the above changes.
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -210,7 +211,7 @@ class Membership:
         async with self._releasing:
             if not self._told:
                 return
-            self._told = False
+            self._told, self.releasing = False, True
             self._log.info("giving back", partitions=_names(self.assigned))
             try:
                 async with asyncio.timeout(budget):
@@ -221,7 +222,7 @@ class Membership:
                 # What it has not committed is read again.
                 self._log.exception("on_revoked failed")
             finally:
-                self.assigned = frozenset()
+                self.assigned, self.releasing = frozenset(), False
                 self._signal()
 
     def _signal(self) -> None:

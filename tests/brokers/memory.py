@@ -132,6 +132,7 @@ class MemoryConsumer:
         self._on_revoked = on_revoked
         self._exclude = exclude
         self._first: frozenset[str] = frozenset()
+        self._releasing = False
         self._position: dict[Partition, int] = {}
         self._topics_first: dict[str, int] = {}  # as `Places.first`
         self._failure: PipelineError | None = None
@@ -167,10 +168,11 @@ class MemoryConsumer:
     async def revoke(self) -> None:
         """Take all partitions back."""
         if self.assigned:
+            self._releasing = True
             try:
                 await self._on_revoked()
             finally:
-                self.assigned = frozenset()
+                self.assigned, self._releasing = frozenset(), False
                 self.cluster.changed()
 
     def assign(self, partitions: Collection[Partition]) -> None:
@@ -233,7 +235,8 @@ class MemoryConsumer:
 
     def _take(self, partitions: Collection[Partition], most: int) -> list[Record]:
         taken: list[Record] = []
-        wanted = [each for each in partitions if each in self.assigned]
+        ours = self.assigned if not self._releasing else ()
+        wanted = [each for each in partitions if each in ours]
         self._turn += 1
         first = self._turn % max(1, len(wanted))
         for partition in [] if self.cluster.away else wanted[first:] + wanted[:first]:
