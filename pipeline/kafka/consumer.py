@@ -56,6 +56,10 @@ class Reader(Protocol):
         """Offset the next record of the partition will get, once it is known."""
         ...
 
+    def began(self, partition: Partition) -> int | None:
+        """Offset at which the reading of a partition began that is ours."""
+        ...
+
 
 class Consumer:
     """One member of the consumer group, on one event loop.
@@ -258,6 +262,12 @@ class Consumer:
         if client is None or partition not in self.assigned:
             return None
         return client.highwater(partition)
+
+    def began(self, partition: Partition) -> int | None:
+        """Offset an assigned partition is read from in this epoch: the committed one."""
+        if partition not in self.assigned:
+            return None
+        return self._membership.began.get(partition)
 
 
 def read(found: ConsumerRecord) -> Record:

@@ -53,6 +53,7 @@ class Membership:
         self.client: Client | None = None
         self.epoch = 0
         self.assigned: frozenset[Partition] = frozenset()
+        self.began: Mapping[Partition, int] = {}  # where this epoch's reading began
         self.first: Mapping[str, int] = {}  # for the notes; see `Places`
         self.releasing = False  # they are still ours, to commit, but not to read on
         self.failure: PipelineError | None = None  # what only a human can decide
@@ -137,7 +138,7 @@ class Membership:
         self._told = True
         self.epoch += 1
         self.assigned = frozenset(partitions)
-        self.first = places.first
+        self.began, self.first = places.at, places.first
         self._metrics.rebalances.inc()
         self._log.info("assigned", partitions=_names(partitions), epoch=self.epoch)
         self._on_assigned(places.ended)

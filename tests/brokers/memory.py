@@ -133,6 +133,7 @@ class MemoryConsumer:
         self._exclude = exclude
         self._first: frozenset[str] = frozenset()
         self._releasing = False
+        self._began: dict[Partition, int] = {}
         self._position: dict[Partition, int] = {}
         self._topics_first: dict[str, int] = {}  # as `Places.first`
         self._failure: PipelineError | None = None
@@ -206,7 +207,8 @@ class MemoryConsumer:
             note = notes.encode(offset, (), places.first[partition[0]])
             cluster.committed[group, partition] = offset
             cluster.notes[group, partition] = note
-        self._position, self._topics_first = places.at, places.first
+        self._began, self._topics_first = places.at, places.first
+        self._position = dict(places.at)
         self.epoch += 1
         self.assigned = frozenset(partitions)
         self._metrics.rebalances.inc()
@@ -264,6 +266,9 @@ class MemoryConsumer:
 
     def highwater(self, partition: Partition) -> int | None:
         return self.cluster.end(partition) if partition in self.assigned else None
+
+    def began(self, partition: Partition) -> int | None:
+        return self._began[partition] if partition in self.assigned else None
 
     async def stop(self) -> None:
         members = self.cluster.members[self._settings.group]

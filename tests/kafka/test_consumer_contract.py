@@ -135,7 +135,9 @@ async def test_what_is_committed_is_not_read_again_and_the_rest_is(stage: Stage)
     assert consumer.assigned == frozenset()
 
     again = await stage.join()
+    assert again.began(partition) == 4
     assert [record.offset for record in await read(again, 6)] == [4, 5, 6, 7, 8, 9]
+    assert again.began(partition) == 4
 
 
 async def test_what_ended_above_the_committed_offset_is_told_to_the_next_owner(
