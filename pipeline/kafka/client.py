@@ -234,6 +234,13 @@ class Client:
         end: int | None = self._consumer.highwater(tp)
         return end
 
+    def through(self, partition: Partition) -> bool:
+        """Whether an assigned partition was taken to its end, as last heard of."""
+        subscribed = self._consumer._subscription.subscription
+        state = subscribed.assignment.state_value(TopicPartition(*partition))
+        end = state.highwater
+        return end is not None and state.has_valid_position and state.position >= end
+
     async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         """Commit offsets with their notes; the caller bounds it.
 

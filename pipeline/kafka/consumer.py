@@ -53,7 +53,7 @@ class Reader(Protocol):
         ...
 
     def highwater(self, partition: Partition) -> int | None:
-        """Offset the next record of the partition will get, once it is known."""
+        """Offset behind the last record of the partition, once it is known."""
         ...
 
     def began(self, partition: Partition) -> int | None:
@@ -94,6 +94,8 @@ class Consumer:
         self._health = health
         self._clock = clock
         self._resting: dict[Partition, float] = {}  # could not be read; tried again then
+        # Behind the last record handed out, and in which epoch that was.
+        self._behind: dict[Partition, tuple[int, int]] = {}
         self._turn = 0
         self._log = structlog.get_logger("kafka")
 
@@ -186,6 +188,8 @@ class Consumer:
                 continue
             if found and self._resting.pop(partition, None) is not None:
                 self._health.back("partition {}-{}".format(*partition))
+            if found:
+                self._behind[partition] = self.epoch, found[-1].offset + 1
             taken += map(read, found)
         return taken
 
@@ -257,11 +261,19 @@ class Consumer:
         return [place for place, each in enumerate(known) if each in mine], len(known)
 
     def highwater(self, partition: Partition) -> int | None:
-        """Offset the next record of an assigned partition will get, once it is known."""
+        """Offset behind the last record of an assigned partition, once it is known.
+
+        Not what Kafka calls so: at the end may stand markers of transactions, which are
+        no backlog. They are known for what they are once all before them was polled.
+        """
         client = self._membership.client
         if client is None or partition not in self.assigned:
             return None
-        return client.highwater(partition)
+        end = client.highwater(partition)
+        if end is None or not client.through(partition):
+            return end
+        epoch, behind = self._behind.get(partition, (0, None))
+        return behind if epoch == self.epoch else self.began(partition)
 
     def began(self, partition: Partition) -> int | None:
         """Offset an assigned partition is read from in this epoch: the committed one."""

@@ -4,12 +4,14 @@ import asyncio
 from collections.abc import Collection
 
 import pytest
+from confluent_kafka import Producer as Writer
 
 from pipeline.kafka.client import Client
+from pipeline.kafka.consumer import Consumer
 from pipeline.kafka.positions import Bounds
 from pipeline.records import Mark, Partition
 from tests.brokers.apache import Apache
-from tests.kafka.worlds import KafkaWorld, Owner, read, until
+from tests.kafka.worlds import WITHIN, KafkaWorld, Owner, read, until
 
 pytestmark = pytest.mark.kafka
 
@@ -88,3 +90,41 @@ async def test_with_latest_members_that_begin_together_read_nothing_old(
     finally:
         for member in members:
             await member.stop()
+
+
+async def joined(world: KafkaWorld, topic: str) -> Consumer:
+    consumer = world.consumer(Owner(), world.settings(topic))
+    await consumer.start()
+    await until(lambda: consumer.assigned != frozenset(), "an assignment")
+    return consumer
+
+
+@pytest.mark.timeout(60)
+async def test_markers_of_transactions_are_no_backlog(apache: Apache) -> None:
+    """Else a topic at rest would lag by one for ever, and the alert wake someone."""
+    world = KafkaWorld(apache.bootstrap)
+    partition = (f"{world.number}-orders", 0)
+    await world.create(partition[0])
+
+    def write() -> None:
+        writer = Writer(
+            {"bootstrap.servers": apache.bootstrap, "transactional.id": world.number}
+        )
+        writer.init_transactions(WITHIN)
+        writer.begin_transaction()
+        writer.produce(partition[0], b"x", partition=0)
+        writer.commit_transaction(WITHIN)
+
+    await asyncio.to_thread(write)
+    for again in (False, True):
+        consumer = await joined(world, partition[0])
+        try:
+            if not again:
+                (record,) = await read(consumer, 1)
+                assert await consumer.commit({partition: Mark(record.offset + 1)})
+            async with asyncio.timeout(WITHIN):
+                while consumer.highwater(partition) != 1:
+                    assert await consumer.poll([partition], 10, 0.1) == []
+            assert consumer.began(partition) == int(again)
+        finally:
+            await consumer.stop()
