@@ -68,6 +68,8 @@ class Tally:
         for partition in checkpoint.partitions():
             end = consumer.highwater(partition)
             done = checkpoint.position(partition)
+            if done is None:  # nothing of it was read yet, as while the flow is halted
+                done = consumer.began(partition)
             if end is not None and done is not None:
                 topic, number = partition
                 metrics.consumer_lag.labels(topic, number).set(max(0, end - done))

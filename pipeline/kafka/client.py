@@ -22,7 +22,7 @@ from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.structs import ConsumerRecord, OffsetAndMetadata
 
 from pipeline.kafka.connection import FAILURES, START_LIMIT, arguments, unreachable
-from pipeline.kafka.positions import Bounds
+from pipeline.kafka.positions import Bounds, begun
 from pipeline.records import Partition
 from pipeline.settings import Kafka
 
@@ -115,31 +115,36 @@ class Client:
 
     async def bounds(
         self, partitions: Collection[Partition]
-    ) -> tuple[dict[Partition, Bounds], set[str]]:
+    ) -> tuple[dict[Partition, Bounds], dict[str, int]]:
         """Ask what the broker knows of these, and in which topics the group has offsets.
 
-        Waits while the broker is away; raises `FAILURES` for what waiting cannot cure.
+        The latter as `begun` gives them. Waits while the broker is away; raises
+        `FAILURES` for what waiting cannot cure.
         """
         tps = [TopicPartition(*each) for each in partitions]
         # Never seek_to_beginning(): it races with the reset and can read nothing.
         beginning = await self._consumer.beginning_offsets(tps)
         end = await self._consumer.end_offsets(tps)
-        committed = await self._committed(tps)
-        started = {tp.topic for tp in committed}
-        for topic in {tp.topic for tp in tps} - started:
+        count = {tp.topic: tp.partition + 1 for tp in sorted(tps)}
+        for topic, known in count.items():
             numbers = self._consumer.partitions_for_topic(topic) or ()
-            if await self._committed([TopicPartition(topic, n) for n in numbers]):
-                started.add(topic)
+            count[topic] = max(known, len(numbers))
+        # Of all partitions: others begin with theirs at the same time.
+        committed = await self._committed(
+            [TopicPartition(topic, n) for topic in count for n in range(count[topic])]
+        )
         found = {
             (tp.topic, tp.partition): Bounds(
                 committed[tp].offset if tp in committed else None,
                 beginning[tp],
                 end[tp],
                 committed[tp].metadata if tp in committed else "",
+                count[tp.topic],
             )
             for tp in tps
         }
-        return found, started
+        said = ((tp.topic, each.metadata) for tp, each in committed.items())
+        return found, begun(said, count)
 
     async def _committed(
         self, tps: Collection[TopicPartition]
@@ -228,6 +233,13 @@ class Client:
             return None
         end: int | None = self._consumer.highwater(tp)
         return end
+
+    def through(self, partition: Partition) -> bool:
+        """Whether an assigned partition was taken to its end, as last heard of."""
+        subscribed = self._consumer._subscription.subscription
+        state = subscribed.assignment.state_value(TopicPartition(*partition))
+        end = state.highwater
+        return end is not None and state.has_valid_position and state.position >= end
 
     async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
         """Commit offsets with their notes; the caller bounds it.

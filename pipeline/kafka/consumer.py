@@ -53,7 +53,11 @@ class Reader(Protocol):
         ...
 
     def highwater(self, partition: Partition) -> int | None:
-        """Offset the next record of the partition will get, once it is known."""
+        """Offset behind the last record of the partition, once it is known."""
+        ...
+
+    def began(self, partition: Partition) -> int | None:
+        """Offset at which the reading of a partition began that is ours."""
         ...
 
 
@@ -90,6 +94,8 @@ class Consumer:
         self._health = health
         self._clock = clock
         self._resting: dict[Partition, float] = {}  # could not be read; tried again then
+        # Behind the last record handed out, and in which epoch that was.
+        self._behind: dict[Partition, tuple[int, int]] = {}
         self._turn = 0
         self._log = structlog.get_logger("kafka")
 
@@ -131,8 +137,9 @@ class Consumer:
         """Get the next records of these partitions, at most `max_records`.
 
         In offset order per partition; none after `timeout` s, or as soon as the
-        assignment changes. What is prefetched of other partitions stays; no partitions,
-        no records. May be cancelled. Raises `OffsetsMissing` and `OffsetsLost`.
+        assignment changes, and none while `on_revoked` runs: what is read then would only
+        prolong it. What is prefetched of other partitions stays; no partitions, no
+        records. May be cancelled. Raises `OffsetsMissing` and `OffsetsLost`.
         """
         membership = self._membership
         loop = asyncio.get_running_loop()
@@ -142,7 +149,8 @@ class Consumer:
             changed, client = membership.changed, membership.client
             if membership.failure is not None:
                 raise membership.failure
-            wanted = [each for each in partitions if each in membership.assigned]
+            ours = membership.assigned if not membership.releasing else ()
+            wanted = [each for each in partitions if each in ours]
             news = client.news() if client is not None and wanted else None
             try:
                 if client is not None and wanted:
@@ -180,6 +188,8 @@ class Consumer:
                 continue
             if found and self._resting.pop(partition, None) is not None:
                 self._health.back("partition {}-{}".format(*partition))
+            if found:
+                self._behind[partition] = self.epoch, found[-1].offset + 1
             taken += map(read, found)
         return taken
 
@@ -220,7 +230,8 @@ class Consumer:
         # aiokafka retries without limit and reads the generation anew for each try: once
         # the epoch is over it could commit for partitions that others own by then.
         offsets = {
-            each: (mark.offset, notes.encode(*mark)) for each, mark in marks.items()
+            each: (mark.offset, notes.encode(*mark, membership.first[each[0]]))
+            for each, mark in marks.items()
         }
         committing = asyncio.create_task(client.commit(offsets))
         try:
@@ -250,11 +261,25 @@ class Consumer:
         return [place for place, each in enumerate(known) if each in mine], len(known)
 
     def highwater(self, partition: Partition) -> int | None:
-        """Offset the next record of an assigned partition will get, once it is known."""
+        """Offset behind the last record of an assigned partition, once it is known.
+
+        Not what Kafka calls so: at the end may stand markers of transactions, which are
+        no backlog. They are known for what they are once all before them was polled.
+        """
         client = self._membership.client
         if client is None or partition not in self.assigned:
             return None
-        return client.highwater(partition)
+        end = client.highwater(partition)
+        if end is None or not client.through(partition):
+            return end
+        epoch, behind = self._behind.get(partition, (0, None))
+        return behind if epoch == self.epoch else self.began(partition)
+
+    def began(self, partition: Partition) -> int | None:
+        """Offset an assigned partition is read from in this epoch: the committed one."""
+        if partition not in self.assigned:
+            return None
+        return self._membership.began.get(partition)
 
 
 def read(found: ConsumerRecord) -> Record:

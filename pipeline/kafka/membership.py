@@ -14,6 +14,7 @@ from aiokafka import ConsumerRebalanceListener, TopicPartition
 
 from pipeline.clock import Clock
 from pipeline.errors import KafkaUnreachable, PipelineError
+from pipeline.kafka import notes
 from pipeline.kafka.client import REBALANCE_LIMIT, Client
 from pipeline.kafka.connection import FAILURES
 from pipeline.kafka.positions import Places, decide
@@ -52,6 +53,9 @@ class Membership:
         self.client: Client | None = None
         self.epoch = 0
         self.assigned: frozenset[Partition] = frozenset()
+        self.began: Mapping[Partition, int] = {}  # where this epoch's reading began
+        self.first: Mapping[str, int] = {}  # for the notes; see `Places`
+        self.releasing = False  # they are still ours, to commit, but not to read on
         self.failure: PipelineError | None = None  # what only a human can decide
         # Done, and replaced, when one of the above changes.
         self.changed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -131,17 +135,10 @@ class Membership:
         places = await self._learn(client, partitions)
         if places is None:
             return
-        for (topic, number), count in sorted(places.lost.items()):
-            self._log.error(
-                "records were deleted before they were delivered",
-                topic=topic,
-                partition=number,
-                lost=count,
-                going_on_at=places.at[topic, number],
-            )
         self._told = True
         self.epoch += 1
         self.assigned = frozenset(partitions)
+        self.began, self.first = places.at, places.first
         self._metrics.rebalances.inc()
         self._log.info("assigned", partitions=_names(partitions), epoch=self.epoch)
         self._on_assigned(places.ended)
@@ -151,9 +148,10 @@ class Membership:
         self, client: Client, partitions: Collection[Partition]
     ) -> Places | None:
         tries = 0
+        said: set[Partition] = set()
         while True:
             try:
-                places = await self._decide(client, partitions)
+                places = await self._decide(client, partitions, said)
             except PipelineError as error:
                 self.failure = error
                 self._signal()
@@ -169,7 +167,9 @@ class Membership:
                 self._health.back("offsets")
                 return places
 
-    async def _decide(self, client: Client, partitions: Collection[Partition]) -> Places:
+    async def _decide(
+        self, client: Client, partitions: Collection[Partition], said: set[Partition]
+    ) -> Places:
         bounds, started = await client.bounds(partitions)
         places = decide(
             bounds,
@@ -178,19 +178,41 @@ class Membership:
             started=started,
             young=self._topics - self._first,
         )
+        self._say_lost(places, said)  # before the commit: the next owner cannot know
         # Without this a crash before the first commit would begin elsewhere: with
         # `latest` at a later end, beyond records that were read and not delivered.
-        if places.fresh:
-            await client.commit({p: (at, "") for p, at in places.fresh.items()})
+        moved = places.fresh.keys() | places.lost.keys()
+        if moved:
+            await client.commit(
+                {
+                    each: (at, notes.encode(at, (), places.first[each[0]]))
+                    for each, at in places.at.items()
+                    if each in moved
+                }
+            )
         client.seek(places.at)
         return places
+
+    def _say_lost(self, places: Places, said: set[Partition]) -> None:
+        """Count and name what retention took, once in all tries to begin an epoch."""
+        for topic, number in sorted(places.lost.keys() - said):
+            said.add((topic, number))
+            count = places.lost[topic, number]
+            self._metrics.records_lost.labels(topic).inc(count)
+            self._log.error(
+                "records were deleted before they were delivered",
+                topic=topic,
+                partition=number,
+                lost=count,
+                going_on_at=places.at[topic, number],
+            )
 
     async def _release(self, budget: float = REVOKE_BUDGET) -> None:
         """End the epoch, once: the flow ends and commits what it can, in bounded time."""
         async with self._releasing:
             if not self._told:
                 return
-            self._told = False
+            self._told, self.releasing = False, True
             self._log.info("giving back", partitions=_names(self.assigned))
             try:
                 async with asyncio.timeout(budget):
@@ -201,7 +223,7 @@ class Membership:
                 # What it has not committed is read again.
                 self._log.exception("on_revoked failed")
             finally:
-                self.assigned = frozenset()
+                self.assigned, self.releasing = frozenset(), False
                 self._signal()
 
     def _signal(self) -> None:
@@ -298,6 +320,7 @@ class Membership:
     async def _give_up(self) -> None:
         self._log.warning("the consumer is made anew", why=self._broken)
         await _cancel(self._placing)
+        self._placing = None  # its failure was the old client's: the new one has none
         await self._release()
         self._health.beat("kafka")
         closing = self._close()

@@ -47,7 +47,7 @@ class Span(NamedTuple):
 
 async def look(
     client: Client, partitions: Collection[Partition]
-) -> tuple[dict[Partition, Bounds], set[str]]:
+) -> tuple[dict[Partition, Bounds], dict[str, int]]:
     """Ask for the bounds of these; see `Client.bounds`. Raises `Unreadable`."""
     return await _answered(client.bounds(partitions))
 

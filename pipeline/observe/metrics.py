@@ -74,6 +74,11 @@ class Metrics:
             "Records read from Kafka. Flat with lag: bad.",
             "topic",
         )
+        self.records_lost = counter(
+            "records_lost_total",
+            "Records Kafka deleted before they were delivered. Any: raise its retention.",
+            "topic",
+        )
         self.records_settled = counter(
             "records_settled_total",
             "Records that ended, as delivered, skipped or dead_lettered.",

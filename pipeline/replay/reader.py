@@ -89,3 +89,7 @@ class Selected:
     def highwater(self, partition: Partition) -> int | None:
         """Give the end of the range."""
         return self._spans[partition].to if partition in self._spans else None
+
+    def began(self, partition: Partition) -> int | None:
+        """Give the beginning of the range."""
+        return self._spans[partition].at if partition in self._spans else None

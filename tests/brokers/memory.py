@@ -15,7 +15,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from pipeline.clock import Clock
 from pipeline.errors import PipelineError
 from pipeline.kafka import notes
-from pipeline.kafka.positions import Bounds, decide
+from pipeline.kafka.positions import Bounds, begun, decide
 from pipeline.kafka.producer import TooLarge, Unwritable
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
@@ -75,6 +75,15 @@ class Cluster:
         self.logs[partition] = kept
         self.beginning[partition] = offset
 
+    def started(self, group: str) -> dict[str, int]:
+        """Topics the group has offsets in, with their partitions when it first began."""
+        said = (
+            (partition[0], self.notes.get((owner, partition), ""))
+            for owner, partition in self.committed
+            if owner == group
+        )
+        return begun(said, self.topics)
+
     def changed(self) -> None:
         """Wake all who wait for something to happen here."""
         self._news.set()
@@ -123,7 +132,10 @@ class MemoryConsumer:
         self._on_revoked = on_revoked
         self._exclude = exclude
         self._first: frozenset[str] = frozenset()
+        self._releasing = False
+        self._began: dict[Partition, int] = {}
         self._position: dict[Partition, int] = {}
+        self._topics_first: dict[str, int] = {}  # as `Places.first`
         self._failure: PipelineError | None = None
         self._watching: asyncio.Task[None] | None = None
         self._turn = 0
@@ -157,10 +169,11 @@ class MemoryConsumer:
     async def revoke(self) -> None:
         """Take all partitions back."""
         if self.assigned:
+            self._releasing = True
             try:
                 await self._on_revoked()
             finally:
-                self.assigned = frozenset()
+                self.assigned, self._releasing = frozenset(), False
                 self.cluster.changed()
 
     def assign(self, partitions: Collection[Partition]) -> None:
@@ -174,23 +187,28 @@ class MemoryConsumer:
                         cluster.beginning[each],
                         cluster.end(each),
                         cluster.notes.get((group, each), ""),
+                        cluster.topics[each[0]],
                     )
                     for each in partitions
                 },
                 group=group,
                 start=self._settings.start,
-                started={
-                    topic for owner, (topic, _) in cluster.committed if owner == group
-                },
+                started=cluster.started(group),
                 young=cluster.topics.keys() - self._first,
             )
         except PipelineError as error:
             self._failure = error
             cluster.changed()
             return
-        for partition, offset in places.fresh.items():
+        for (topic, _), count in places.lost.items():
+            self._metrics.records_lost.labels(topic).inc(count)
+        for partition in places.fresh.keys() | places.lost.keys():
+            offset = places.at[partition]
+            note = notes.encode(offset, (), places.first[partition[0]])
             cluster.committed[group, partition] = offset
-        self._position = places.at
+            cluster.notes[group, partition] = note
+        self._began, self._topics_first = places.at, places.first
+        self._position = dict(places.at)
         self.epoch += 1
         self.assigned = frozenset(partitions)
         self._metrics.rebalances.inc()
@@ -219,7 +237,8 @@ class MemoryConsumer:
 
     def _take(self, partitions: Collection[Partition], most: int) -> list[Record]:
         taken: list[Record] = []
-        wanted = [each for each in partitions if each in self.assigned]
+        ours = self.assigned if not self._releasing else ()
+        wanted = [each for each in partitions if each in ours]
         self._turn += 1
         first = self._turn % max(1, len(wanted))
         for partition in [] if self.cluster.away else wanted[first:] + wanted[:first]:
@@ -240,12 +259,16 @@ class MemoryConsumer:
             return False
         for partition, mark in marks.items():
             cluster.committed[self._settings.group, partition] = mark.offset
-            cluster.notes[self._settings.group, partition] = notes.encode(*mark)
+            note = notes.encode(*mark, self._topics_first[partition[0]])
+            cluster.notes[self._settings.group, partition] = note
         await asyncio.sleep(0)
         return True
 
     def highwater(self, partition: Partition) -> int | None:
         return self.cluster.end(partition) if partition in self.assigned else None
+
+    def began(self, partition: Partition) -> int | None:
+        return self._began[partition] if partition in self.assigned else None
 
     async def stop(self) -> None:
         members = self.cluster.members[self._settings.group]

@@ -340,6 +340,9 @@ class World:
     def highwater(self, partition: Partition) -> int | None:
         return self._ends[partition]
 
+    def began(self, partition: Partition) -> int | None:
+        return None
+
     async def send(
         self,
         topic: str,

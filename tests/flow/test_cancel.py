@@ -85,6 +85,9 @@ class World:
     def highwater(self, partition: Partition) -> int | None:
         return len(self.log)
 
+    def began(self, partition: Partition) -> int | None:
+        return None
+
     # -- Producer --
     async def send(
         self,

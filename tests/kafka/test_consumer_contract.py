@@ -135,7 +135,9 @@ async def test_what_is_committed_is_not_read_again_and_the_rest_is(stage: Stage)
     assert consumer.assigned == frozenset()
 
     again = await stage.join()
+    assert again.began(partition) == 4
     assert [record.offset for record in await read(again, 6)] == [4, 5, 6, 7, 8, 9]
+    assert again.began(partition) == 4
 
 
 async def test_what_ended_above_the_committed_offset_is_told_to_the_next_owner(
@@ -191,6 +193,32 @@ async def test_a_member_that_joins_takes_over_where_the_first_committed(
         + await read(second, 3 if one in second.assigned else 7)
     )
     assert found == {one: [7, 8, 9], two: list(range(3, 10))}
+
+
+async def test_nothing_is_handed_out_while_partitions_are_given_back(
+    stage: Stage,
+) -> None:
+    """Also where no rebalance of the group stops the reading: for a new topic."""
+    number, partition = stage.world.number, (stage.topic, 0)
+    await stage.world.write(partition, *numbered(0, 10))
+    owner = Owner()
+    consumer = await stage.join(stage.world.settings(f"^{number}-"), owner)
+    await read(consumer, 2, at_once=2)  # the others are fetched by now
+    drained: list[Record] = []
+
+    async def drain() -> None:
+        drained.extend(await consumer.poll(consumer.assigned, 10, 0.3))
+        await stage.world.write(partition, *numbered(10, 12))
+        drained.extend(await consumer.poll(consumer.assigned, 10, 0.3))
+        assert await consumer.commit({partition: Mark(2)}), "a commit counts all the same"
+
+    owner.when_revoked = drain
+    await stage.world.create(f"{number}-more")
+    await until(lambda: len(owner.heard) >= 3, "the new topic")
+    assert drained == []
+    owner.when_revoked = None
+    found = by_partition(await read(consumer, 10, [partition]))
+    assert found == {partition: list(range(2, 12))}
 
 
 async def test_a_commit_for_partitions_that_are_gone_is_refused(stage: Stage) -> None:
@@ -259,7 +287,10 @@ async def test_after_a_loss_earliest_goes_on_with_what_is_left(stage: Stage) -> 
     await stage.world.write(partition, *numbered(0, 10))
     await stage.stop(await stage.join())
     await stage.world.delete_before(partition, 6)
-    again = await stage.join()
+    owner = Owner()
+    again = await stage.join(owner=owner)
+    assert owner.metrics.records_lost.labels(stage.topic)._value.get() == 6
+    assert await stage.world.committed(f"group-{stage.world.number}", partition) == 6
     assert [record.offset for record in await read(again, 4)] == [6, 7, 8, 9]
 
 

@@ -21,6 +21,7 @@ from pipeline.settings import Kafka
 from tests.brokers.memory import Cluster, MemoryConsumer, MemoryProducer
 
 __all__ = [
+    "WITHIN",
     "AnyConsumer",
     "KafkaWorld",
     "MemoryWorld",

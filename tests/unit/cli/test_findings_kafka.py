@@ -72,10 +72,10 @@ class Cluster:
 
     async def bounds(
         self, partitions: Collection[Partition]
-    ) -> tuple[dict[Partition, Bounds], set[str]]:
+    ) -> tuple[dict[Partition, Bounds], dict[str, int]]:
         found = {each: self.bounds_of.get(each, Bounds(5, 0, 12)) for each in partitions}
         return found, {
-            name for (name, _), it in found.items() if it.committed is not None
+            name: 0 for (name, _), it in found.items() if it.committed is not None
         }
 
 

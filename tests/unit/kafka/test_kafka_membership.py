@@ -38,6 +38,8 @@ class Broker:
         self.up = True
         self.offsets: Exception | None = None  # why they cannot be asked for
         self.committed: int | None = None
+        self.beginning = 0
+        self.full = False  # commits are refused
         self.clients: list[Stub] = []
 
 
@@ -70,13 +72,19 @@ class Stub:
 
     async def bounds(
         self, partitions: Collection[Partition]
-    ) -> tuple[dict[Partition, Bounds], set[str]]:
+    ) -> tuple[dict[Partition, Bounds], dict[str, int]]:
         await asyncio.sleep(0)
         if self.broker.offsets is not None:
             raise self.broker.offsets
-        return {each: Bounds(self.broker.committed, 0, 9) for each in partitions}, set()
+        committed = self.broker.committed
+        return {
+            each: Bounds(committed, self.broker.beginning, 9, "", 3)
+            for each in partitions
+        }, {}
 
-    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+    async def commit(self, offsets: Mapping[Partition, tuple[int, str]]) -> None:
+        if self.broker.full:
+            raise GroupAuthorizationFailedError("g")
         self.log.append(f"committed {dict(offsets)}")
 
     def seek(self, positions: Mapping[Partition, int]) -> None:
@@ -160,7 +168,7 @@ async def test_a_place_without_an_offset_is_committed_before_it_is_read(rig: Rig
     await rig.give(ONE)
     assert rig.log == [
         "subscribed ['orders']",
-        f"committed {{{ONE}: (0, '')}}",
+        f"committed {{{ONE}: (0, '2;0;3;')}}",
         f"sought {{{ONE}: 0}}",
         f"assigned [{ONE}]",
     ]
@@ -170,6 +178,39 @@ async def test_a_known_place_is_not_committed_again(rig: Rig) -> None:
     rig.broker.committed = 4
     await rig.give(ONE)
     assert rig.log[1:] == [f"sought {{{ONE}: 4}}", f"assigned [{ONE}]"]
+
+
+def lost(rig: Rig) -> float:
+    found: float = rig.metrics.records_lost.labels("orders")._value.get()
+    return found
+
+
+async def test_what_retention_took_is_counted_and_the_new_place_committed(
+    rig: Rig,
+) -> None:
+    """Else each start until the first commit would count it again."""
+    rig.broker.committed, rig.broker.beginning = 2, 5
+    await rig.give(ONE)
+    assert rig.log[1:] == [
+        f"committed {{{ONE}: (5, '2;5;3;')}}",
+        f"sought {{{ONE}: 5}}",
+        f"assigned [{ONE}]",
+    ]
+    assert lost(rig) == 3
+
+
+async def test_a_loss_is_counted_once_however_often_its_commit_is_tried(rig: Rig) -> None:
+    rig.broker.committed, rig.broker.beginning, rig.broker.full = 2, 5, True
+    rig.member.given(rig.client, [ONE])  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        while "offsets" not in rig.health.waits():
+            await asyncio.sleep(0)
+    assert lost(rig) == 3, "also if another becomes the owner now, who sees no loss"
+    rig.broker.full = False
+    assert rig.member._placing is not None
+    await rig.member._placing
+    assert lost(rig) == 3
+    assert rig.member.epoch == 1
 
 
 async def test_a_member_may_get_nothing(rig: Rig) -> None:
@@ -301,6 +342,20 @@ async def test_a_bug_at_the_beginning_of_an_epoch_is_not_silence(rig: Rig) -> No
     await rig.give(ONE)
     await rig.look()
     assert len(rig.broker.clients) == 2
+
+
+async def test_a_client_made_anew_is_given_its_time_to_join(rig: Rig) -> None:
+    """The assignment that failed was of the one before; the look comes before its own."""
+    rig.broker.offsets = AssertionError("no such state")
+    await rig.give(ONE)
+    rig.broker.offsets = None
+    for _ in range(5):
+        await rig.look()
+    assert len(rig.broker.clients) == 2
+    await rig.give(ONE)
+    await rig.look()
+    assert len(rig.broker.clients) == 2
+    assert rig.member.epoch == 1
 
 
 async def test_a_topic_that_is_deleted_is_named_until_it_is_there_again(rig: Rig) -> None:

@@ -1,5 +1,7 @@
 """Where to begin: nothing is ever skipped without an error or a count of what is lost."""
 
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Literal
 
 import pytest
@@ -7,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.errors import OffsetsLost, OffsetsMissing
-from pipeline.kafka.positions import Bounds, Places, Start, decide
+from pipeline.kafka import notes
+from pipeline.kafka.positions import Bounds, Places, Start, begun, decide
 
 PLACE = ("orders", 0)
 
@@ -16,7 +19,7 @@ def begin(
     bounds: Bounds,
     start: Start,
     *,
-    started: tuple[str, ...] = (),
+    started: Mapping[str, int] = MappingProxyType({}),
     young: tuple[str, ...] = (),
 ) -> Places:
     return decide({PLACE: bounds}, group="g", start=start, started=started, young=young)
@@ -44,8 +47,107 @@ def test_a_partition_or_topic_that_came_later_begins_at_its_beginning(
     start: Literal["none", "earliest", "latest"],
 ) -> None:
     bounds = Bounds(None, 0, 10)
-    assert begin(bounds, start, started=("orders",)).fresh == {PLACE: 0}
+    assert begin(bounds, start, started={"orders": 0}).fresh == {PLACE: 0}
     assert begin(bounds, start, young=("orders",)).fresh == {PLACE: 0}
+
+
+@pytest.mark.parametrize(("start", "at"), [("none", 3), ("earliest", 3), ("latest", 10)])
+def test_one_that_was_there_when_the_group_began_begins_where_it_was_told(
+    start: Literal["none", "earliest", "latest"], at: int
+) -> None:
+    """With none nobody can be asked in a group that runs: its beginning loses nothing."""
+    bounds = Bounds(None, 3, 10, partitions=2)
+    places = begin(bounds, start, started={"orders": 1})
+    assert (places.fresh, places.first) == ({PLACE: at}, {"orders": 1})
+
+
+def test_what_was_there_first_is_counted_once_and_never_raised() -> None:
+    bounds = Bounds(None, 0, 10, partitions=6)
+    assert begin(bounds, "latest").first == {"orders": 6}
+    assert begin(bounds, "latest", started={"orders": 4}).first == {"orders": 4}
+    assert begin(bounds, "latest", started={"orders": 0}).first == {"orders": 0}
+    assert begin(bounds, "latest", young=("orders",)).first == {"orders": 0}
+
+
+def test_a_topic_has_begun_with_what_most_of_its_notes_say_and_still_exists() -> None:
+    said = [("a", ""), ("a", notes.encode(5, [], 3)), ("b", "x"), ("c", "2;0;9;")]
+    assert begun(said, {"a": 4, "b": 1, "c": 6}) == {"a": 3, "b": 0, "c": 6}
+
+
+class Group:
+    """A topic, and a group that takes up its partitions part by part."""
+
+    def __init__(self, start: Start, partitions: int, *, known: bool) -> None:
+        self.start = start
+        self.count = partitions
+        self.known = known  # whether its members write how many there were
+        self.offsets: dict[int, tuple[int, str]] = {}
+        self.at: dict[int, int] = {}  # where each partition began
+
+    def look(self, numbers: Collection[int]) -> Places:
+        """What a member decides that is given these."""
+        said = [("orders", note) for _, note in self.offsets.values()]
+        bounds = {}
+        for number in numbers:
+            offset, note = self.offsets.get(number, (None, ""))
+            bounds["orders", number] = Bounds(offset, 5, 10, note, self.count)
+        return decide(
+            bounds,
+            group="g",
+            start=self.start,
+            started=begun(said, {"orders": self.count}),
+            young=(),
+        )
+
+    def commit(self, places: Places) -> None:
+        for (topic, number), at in places.fresh.items():
+            first = places.first[topic] if self.known else 0
+            self.offsets[number] = at, notes.encode(at, (), first)
+            self.at[number] = at
+
+
+@given(st.data(), st.sampled_from(["earliest", "latest"]), st.integers(1, 5))
+def test_members_that_begin_together_begin_as_one_would(
+    data: st.DataObject, start: Start, there: int
+) -> None:
+    """Whoever commits first, whoever dies before, and whatever is added meanwhile."""
+    group = Group(start, there, known=True)
+    for _ in range(data.draw(st.integers(1, 6), "assignments")):
+        numbers = data.draw(st.sets(st.integers(0, group.count - 1), min_size=1))
+        member = group.look(numbers)
+        if data.draw(st.booleans(), "it lives to commit"):
+            group.commit(member)
+            if data.draw(st.booleans(), "partitions are added"):
+                group.count += data.draw(st.integers(1, 3))
+    group.commit(group.look(range(group.count)))
+    old = {number: at for number, at in group.at.items() if number < there}
+    new = {number: at for number, at in group.at.items() if number >= there}
+    assert set(old.values()) == {10 if start == "latest" else 5}
+    assert set(new.values()) <= {5}, "what came later is new to the group"
+
+
+@given(st.data(), st.integers(2, 5))
+def test_a_group_of_an_older_release_goes_on_as_it_did(
+    data: st.DataObject, there: int
+) -> None:
+    group = Group("latest", there, known=False)
+    group.commit(group.look([0]))
+    group.known = True
+    for number in data.draw(st.permutations(range(1, there))):
+        group.commit(group.look([number]))
+    assert {group.at.pop(0), *group.at.values()} == {10, 5}
+    assert all(notes.partitions(note) == 0 for _, note in group.offsets.values())
+
+
+def test_a_topic_made_anew_with_fewer_partitions_is_new_where_it_grows_again() -> None:
+    group = Group("latest", 4, known=True)
+    group.commit(group.look(range(4)))
+    group.count, group.offsets = 2, {0: group.offsets[0], 1: group.offsets[1]}
+    for number, (at, _) in group.offsets.items():  # its members go on, and commit
+        first = group.look([number]).first["orders"]
+        group.offsets[number] = at, notes.encode(at, (), first)
+    group.count = 4
+    assert group.look([2, 3]).fresh == {("orders", 2): 5, ("orders", 3): 5}
 
 
 def test_records_deleted_unread_are_an_error_that_names_the_gap() -> None:
@@ -56,10 +158,10 @@ def test_records_deleted_unread_are_an_error_that_names_the_gap() -> None:
 def test_after_a_loss_start_decides_and_what_is_skipped_is_counted() -> None:
     bounds = Bounds(2, 5, 10)
     assert begin(bounds, "earliest") == Places(
-        {PLACE: 5}, {}, {PLACE: 3}, {PLACE: frozenset()}
+        {PLACE: 5}, {}, {PLACE: 3}, NONE, {"orders": 0}
     )
     assert begin(bounds, "latest") == Places(
-        {PLACE: 10}, {}, {PLACE: 8}, {PLACE: frozenset()}
+        {PLACE: 10}, {}, {PLACE: 8}, NONE, {"orders": 0}
     )
 
 
@@ -69,14 +171,14 @@ def test_a_topic_made_anew_is_a_loss() -> None:
         begin(bounds, "none")
     assert begin(bounds, "earliest").at == {PLACE: 0}
     assert begin(bounds, "latest") == Places(
-        {PLACE: 10}, {}, {PLACE: 10}, {PLACE: frozenset()}
+        {PLACE: 10}, {}, {PLACE: 10}, NONE, {"orders": 0}
     )
 
 
 def test_every_topic_without_offsets_is_named_once() -> None:
     bounds = {(topic, n): Bounds(None, 0, 1) for topic in "ba" for n in range(2)}
     with pytest.raises(OffsetsMissing, match="no offsets in a, b,"):
-        decide(bounds, group="g", start="none", started=(), young=())
+        decide(bounds, group="g", start="none", started={}, young=())
 
 
 @given(
@@ -95,7 +197,7 @@ def test_nothing_is_skipped_silently(
     """
     bounds = Bounds(committed, beginning, beginning + length)
     try:
-        places = begin(bounds, start, started=("orders",) if started else ())
+        places = begin(bounds, start, started={"orders": 0} if started else {})
     except (OffsetsMissing, OffsetsLost):
         assert start == "none"
         return

@@ -87,6 +87,7 @@ class Rig:
         self.inside.client = self.client  # type: ignore[assignment]
         self.inside.assigned = frozenset({ONE, TWO})
         self.inside.epoch = 1
+        self.inside.first = {"orders": 3}
 
     def assigned(self, partitions: Collection[Partition]) -> None: ...
 
@@ -213,7 +214,7 @@ async def test_a_refused_commit_is_no_exception(rig: Rig, error: Exception) -> N
     assert not await rig.consumer.commit({ONE: Mark(5)})
     rig.client.committing = lambda: None
     assert await rig.consumer.commit({ONE: Mark(5)})
-    assert rig.client.commits == [{ONE: (5, "")}]
+    assert rig.client.commits == [{ONE: (5, "2;5;3;")}]
     assert rig.metrics.commit_failures._value.get() == 1
 
 
