@@ -13,6 +13,7 @@ from pipeline.kafka import notes
 from pipeline.kafka.positions import Bounds, Places, Start, begun, decide
 
 PLACE = ("orders", 0)
+NONE = {PLACE: frozenset[int]()}
 
 
 def begin(
