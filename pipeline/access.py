@@ -19,7 +19,6 @@ from pipeline.klaviyo.access import Access
 from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.backoff import backoff
-from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.family import Ceiling
@@ -172,7 +171,7 @@ async def _wrong(settings: Settings, health: Health) -> str:
 
 async def same_account(
     settings: Settings,
-    found: Account | Refused | None,
+    found: Account | None,
     *,
     replace: bool = False,
     look_only: bool = False,

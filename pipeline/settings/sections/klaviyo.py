@@ -33,7 +33,8 @@ class Klaviyo(Section):
     """The account and how we speak to it."""
 
     api_url: str = Field(
-        default="https://a.klaviyo.com", description="Base URL of the API."
+        default="https://a.klaviyo.com",
+        description="Base URL of the API, without `/api`.",
     )
     ssl_cafile: str = Field(
         default="",
@@ -107,6 +108,8 @@ class Klaviyo(Section):
             raise ValueError(
                 "must be a plain base URL, without credentials, query or fragment"
             )
+        if parts.path.rstrip("/").endswith("/api"):
+            raise ValueError("must end before /api, which each call puts behind it")
         return value.rstrip("/")
 
     @field_validator("api_key", "client_secret")
