@@ -18,6 +18,7 @@ from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account, Look, account_of, accounts
 from pipeline.klaviyo.portion import Portion
+from pipeline.klaviyo.scopes import Scopes
 from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.subscriptions import Subscriptions
 
@@ -106,6 +107,7 @@ class Client:
         self.existing = Existing(session)
         self.subscriptions = Subscriptions(session)
         self.look = Look(session, limits)
+        self.scopes = Scopes(session)
 
     @property
     def served(self) -> str:

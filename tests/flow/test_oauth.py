@@ -67,12 +67,12 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "none is connected" in outputs[0][1]
         assert "klaviyo-pipeline login" in outputs[0][1]
 
-        sandbox.settings = sandbox.settings.changed({"oauth_withheld": ["lists:read"]})
+        sandbox.settings = sandbox.settings.changed({"oauth_withheld": ["metrics:read"]})
         outputs.append(await Command.login(environ))
         code, out = outputs[-1]
         assert code == 0, out
         assert "account: Sandbox (SaNdBx)" in out
-        assert "missing scopes: lists:read" in out
+        assert "missing scopes: metrics:read" in out
         assert "access token until: 2" in out
 
         outputs.append(await Command.run(environ, "status"))
@@ -81,7 +81,7 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "Sandbox (SaNdBx)" in out
         assert "profiles:write" in out
         assert "accepted" in out
-        assert "lists:read: not granted" in out
+        assert "metrics:read: not granted" in out
         assert "make a key" not in out
         found = secrets(sandbox)
         assert len(found) == 2
@@ -207,7 +207,10 @@ async def test_a_scope_that_a_run_needs_is_missed_though_nobody_asked_for_it(
 ) -> None:
     async with Sandbox() as sandbox:
         environ = oauth_environ(broker.address, sandbox.url)
-        few = {"PIPELINE_KLAVIYO__SCOPES": "accounts:read,profiles:write"}
+        few = {
+            "PIPELINE_KLAVIYO__SCOPES": "accounts:read profiles:read profiles:write "
+            "lists:read lists:write"
+        }
         assert (await Command.login(environ | few))[0] == 0
         code, out = await Command.run(environ | few, "status")
         assert code == 3
