@@ -155,6 +155,7 @@ class Family:
             (ceiling.window,) if ceiling else ()
         )
         self._pace = self._bucket()
+        self._paid = 0  # calls that the pace has let through and that were not sent
 
     # -- for those who send ------------------------------------------------------
 
@@ -164,7 +165,10 @@ class Family:
         try:
             async with self._turn:
                 await self._until_free()
-                await self._pace.acquire()  # does not wait: `_free_at` saw its capacity
+                if self._paid:
+                    self._paid -= 1
+                else:
+                    await self._pace.acquire()  # does not wait: `_free_at` saw capacity
                 return self._take()
         finally:
             self._waiting -= 1
@@ -250,6 +254,7 @@ class Family:
         self._in_flight -= 1
         self._remainder.give_back()
         self._gate.gave_up(probe=permit.probe)
+        self._paid += 1
         self._wake_all()
 
     # -- for Limits ------------------------------------------------------------------
@@ -291,7 +296,9 @@ class Family:
             at = max(at, window.free_at(now))
         if self._ceiling and (free := self._ceiling.window.free_at(now)) > now:
             at = max(at, free if self.first else free + BEHIND)
-        if at <= now and not self._pace.has_capacity():
+        if self._paid and self._pace.has_capacity(self._pace.max_rate):
+            self._paid = 0  # what it was paid with has flowed back by itself
+        if at <= now and not self._paid and not self._pace.has_capacity():
             # Capacity for one call drains in at most this time; what drains beyond it
             # stays for the next call, so that the mean pace is right whatever the timer.
             at = now + self._pace.time_period / self._pace.max_rate + _TICK
@@ -345,6 +352,7 @@ class Family:
         ceiling = (self._ceiling.window,) if self._ceiling else ()
         self._taken = (*self._windows.values(), *ceiling)
         self._pace = self._bucket()
+        self._paid = 0
         self.wake()
 
     def _bucket(self) -> AsyncLimiter:

@@ -90,6 +90,43 @@ async def test_an_unused_permit_frees_its_slot_at_once() -> None:
 
 
 @virtual
+async def test_an_unused_permit_costs_no_pace() -> None:
+    """A batcher waits for one, and the request it makes takes another."""
+    limits = family(10, 60)
+    sent = 0
+
+    async def worker() -> None:
+        nonlocal sent
+        while True:
+            (await limits.acquire()).unused()
+            permit = await limits.acquire()
+            await asyncio.sleep(0.05)
+            sent += 1
+            permit.answered(OK, {})
+
+    workers = [asyncio.create_task(worker()) for _ in range(3)]
+    await asyncio.sleep(60)
+    sent = 0
+    await asyncio.sleep(300)
+    assert 0.98 * 300 <= sent <= 300
+    for task in workers:
+        task.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+@virtual
+async def test_unused_permits_add_nothing_to_the_burst_of_an_idle_account() -> None:
+    limits = family(75, 60)  # four seconds of its rate go at once
+    (await limits.acquire()).answered(OK, {})
+    for _ in range(3):
+        (await limits.acquire()).unused()
+    await asyncio.sleep(100)
+    for _ in range(5):
+        await limits.acquire()
+    assert now() > 100.5
+
+
+@virtual
 async def test_ending_a_permit_again_does_nothing() -> None:
     limits = family(1, 60)
     permit = await limits.acquire()
