@@ -349,6 +349,8 @@ class Family:
                 window = self._windows[seconds] = Occupancy(ours, seconds)
                 # What is known of it yet: the calls of the last minute.
                 window.recall(self._windows[STEADY].used, self._clock.monotonic())
+        for seconds in self._windows.keys() - self.limits.keys():
+            del self._windows[seconds]  # it can never be full any more
         ceiling = (self._ceiling.window,) if self._ceiling else ()
         self._taken = (*self._windows.values(), *ceiling)
         self._pace = self._bucket()

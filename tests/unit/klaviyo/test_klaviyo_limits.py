@@ -240,6 +240,17 @@ async def test_a_daily_limit_is_kept_when_announced() -> None:
     assert now() >= 86_400
 
 
+@virtual
+async def test_a_daily_limit_that_is_raised_out_of_reach_binds_no_more() -> None:
+    limits = family(10, 100)
+    for calls in (5, 1_000_000):
+        told = {"RateLimit-Limit": f"100, 10;w=1, 100;w=60, {calls};w=86400"}
+        for _ in range(4):
+            (await limits.acquire()).answered(OK, told)
+    assert limits.limits == {BURST: 10, STEADY: 100}
+    assert now() < 60
+
+
 @pytest.mark.parametrize("text", ["", "many", "-5", "0", "1;w=x", "5, 6, 7", "9" * 40])
 @virtual
 async def test_garbage_in_the_limit_header_changes_nothing(text: str) -> None:
