@@ -5,6 +5,7 @@ import random
 from collections.abc import (
     AsyncIterator,
     Callable,
+    Mapping,
 )
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -22,7 +23,7 @@ from pipeline.klaviyo.backoff import backoff
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.family import Ceiling
-from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.limits import BESIDE, POLLER, Limits
 from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
@@ -72,8 +73,18 @@ async def connect(
     )
     ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
+    parts: Mapping[str, float] = {}
+    if reverse:
+        parts = POLLER
+    elif settings.reverse.enabled and not spare:
+        parts = BESIDE
     limits = Limits(
-        SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling, spare=spare
+        SYSTEM,
+        chance,
+        share=throttle.quota_share,
+        ceiling=ceiling,
+        spare=spare,
+        parts=parts,
     )
     async with _credential(settings, health, metrics) as credential:
         session = Session(
