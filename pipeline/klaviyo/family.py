@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, Self
 
+import msgspec
 from aiolimiter import AsyncLimiter
 
 from pipeline.clock import Clock
@@ -108,7 +109,14 @@ class Ceiling:
     """The user's own bound: at most `limit` calls in any `seconds`, all in all."""
 
     def __init__(self, limit: int, seconds: float) -> None:
+        self._limit = limit
         self.window = Occupancy(limit, seconds)
+
+    def set_share(self, *portions: Portion) -> None:
+        """Take as much of it as each of these has; one call at least."""
+        # It bounds the deployment, however much of the account's quota that may use.
+        pieces = (msgspec.structs.replace(portion, whole=1.0) for portion in portions)
+        self.window.limit = max(1, min(each.calls(self._limit) for each in pieces))
 
 
 class Family:

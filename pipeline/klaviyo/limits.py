@@ -75,12 +75,14 @@ class Limits:
         return found
 
     def set_share(self, *portions: Portion) -> None:
-        """Use another part of the quota: as much of it as each of these has.
+        """Use another part of quota and ceiling: as much of them as each of these has.
 
         A larger share must be given only when the calls of whoever had it before are a
         steady window (60 s) old.
         """
         self._portions = portions
+        if self._ceiling is not None:
+            self._ceiling.set_share(*portions)
         for operation, family in self._families.items():
             family.set_share(*self._of(operation))
 

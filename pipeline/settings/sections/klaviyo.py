@@ -142,8 +142,8 @@ class Throttle(Section):
 
     limit: Annotated[Count | None, BeforeValidator(blank)] = Field(
         default=None,
-        description="At most so many calls per `throttle.seconds`, over all endpoints; "
-        "blank is only Klaviyo's limits.",
+        description="At most so many calls per `throttle.seconds`, over all endpoints "
+        "and all replicas, each of which may make one; blank is only Klaviyo's limits.",
     )
     seconds: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
         default=None, description="Seconds that `throttle.limit` counts over."

@@ -294,6 +294,40 @@ async def test_the_ceiling_bounds_all_operations_together() -> None:
 
 
 @virtual
+async def test_replicas_together_keep_the_ceiling() -> None:
+    """It is not the account's quota, so that quota_share takes nothing off it."""
+    went = 0
+
+    async def sender(limits: Limits, operation: str) -> None:
+        nonlocal went
+        while True:
+            (await limits.family(operation).acquire()).answered(OK, {})
+            went += 1
+
+    senders = []
+    for piece in range(3):
+        limits = Limits(LoopClock(), lambda: 0.5, share=0.5, ceiling=Ceiling(10, 5))
+        limits.set_share(Portion(0.5, (piece,), 3))
+        senders += [
+            asyncio.create_task(sender(limits, operation))
+            for operation in ("create_event", "get_lists")
+        ]
+    await asyncio.sleep(4.9)
+    assert went == 10
+    for task in senders:
+        task.cancel()
+    await asyncio.gather(*senders, return_exceptions=True)
+
+
+def test_a_small_part_of_a_small_ceiling_is_one_call() -> None:
+    ceiling = Ceiling(2, 5)
+    ceiling.set_share(Portion(1.0, (0,), 3))
+    assert ceiling.window.limit == 1
+    ceiling.set_share(Portion(1.0, (0, 1, 2), 3))
+    assert ceiling.window.limit == 2
+
+
+@virtual
 async def test_an_answer_to_one_operation_wakes_another_that_waits_for_the_ceiling() -> (
     None
 ):
