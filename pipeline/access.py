@@ -43,8 +43,10 @@ __all__ = [
     "connect",
     "owned",
     "same_account",
+    "spread",
 ]
 
+SPREAD: Final = 2.0  # s; more would be felt at each start, and a 429 is waited out
 ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
 
 
@@ -156,10 +158,19 @@ async def _credential(
         await state.close()
 
 
+async def spread(chance: Callable[[], float]) -> None:
+    """Wait for a moment of one's own before asking whose the credential is.
+
+    Klaviyo tells it once a second. Replicas start together, or see a new key together.
+    """
+    await asyncio.sleep(chance() * SPREAD)
+
+
 async def _wrong(settings: Settings, health: Health) -> str:
     """Say why the key in force may not be used: blank, or whose it is."""
     chance = random.Random().random  # noqa: S311  jitter, not a secret
     failures = 0
+    await spread(chance)
     while True:
         metrics, wait = Metrics(), 0.0
         try:
