@@ -82,6 +82,25 @@ async def test_a_wrong_app_and_a_klaviyo_that_is_away_are_told_apart() -> None:
 
 
 @virtual
+async def test_an_app_is_known_or_not_before_anybody_is_asked() -> None:
+    async with World() as world:
+        await world.connect().known()
+        for wrong in ("client_id", "client_secret"):
+            with pytest.raises(ClientRefused, match=rf"klaviyo\.{wrong}"):
+                await world.connect(**{wrong: "planted"}).known()
+        for status in (401, 404, 429, 503):  # nothing of the app's
+            world.answers("/oauth/token", status)
+            await world.connect(client_id="planted").known()
+            world.sandbox.faults.clear()
+        hang = Rule(match=Match(path="/oauth/token"), action=Action(kind="hang_before"))
+        world.sandbox.faults.add(hang)
+        began = asyncio.get_running_loop().time()
+        await world.connect(client_id="planted").known()
+        assert asyncio.get_running_loop().time() - began <= 5.1
+        assert world.counts["refreshed"] == 0
+
+
+@virtual
 async def test_another_account_is_refused_unless_told() -> None:
     async with World() as world:
         await world.login()
