@@ -139,9 +139,7 @@ async def _credential(
 ) -> AsyncIterator[Credential]:
     """What we log in with: the private key, or the tokens of the account connected."""
     if not settings.uses_oauth:
-        yield ApiKey(
-            settings.api_key().current_api_key, partial(_wrong, settings, health)
-        )
+        yield ApiKey(settings.api_key().current, partial(_wrong, settings, health))
         return
     state = _state(settings)
     try:
@@ -242,7 +240,7 @@ def _oauth(settings: Settings) -> OAuth:
         scopes = (*scopes, ERASES)
     registered = Registered(
         client_id=klaviyo.client_id,
-        client_secret=klaviyo.client_secret.get_secret_value(),
+        client_secret=settings.client_secret().current,
         redirect_url=klaviyo.redirect_url,
         scopes=scopes,
     )

@@ -9,6 +9,7 @@ OAuth errors"; RFC 6749, 7636, 7009.
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -87,7 +88,7 @@ class App(msgspec.Struct, frozen=True):
     """The OAuth app as it is registered at Klaviyo."""
 
     client_id: str
-    client_secret: str
+    client_secret: Callable[[], str]  # the one in force; cheap, and does not block
     redirect_url: str
     scopes: tuple[str, ...]
 
@@ -299,7 +300,7 @@ class OAuth:
         )
 
     async def _post(self, path: str, body: str) -> tuple[int, str]:
-        login = f"{self.app.client_id}:{self.app.client_secret}".encode()
+        login = f"{self.app.client_id}:{self.app.client_secret()}".encode()
         headers = {
             "Authorization": f"Basic {base64.b64encode(login).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",
