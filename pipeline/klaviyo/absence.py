@@ -39,16 +39,13 @@ class Absence:
 
     def answered(self, operation: str) -> None:
         """Note that the operation works."""
-        if self._since.pop(operation, None) is not None:
-            self._over()
+        if self._since.pop(operation, None) is not None and not self._since:
+            self._health.back("klaviyo")
 
     def left(self, operation: str) -> None:
-        """Let go of a call that had failed; the last one ends the incident."""
+        """Let go of a call that had failed; with the last one nobody waits any more."""
         self._calls[operation] -= 1
         if not self._calls[operation]:
             del self._calls[operation]
-            self.answered(operation)
-
-    def _over(self) -> None:
-        if not self._since:
-            self._health.back("klaviyo")
+            if self._since.pop(operation, None) is not None and not self._since:
+                self._health.forget("klaviyo")  # whether it is back is not known
