@@ -5,6 +5,7 @@ import random
 from collections.abc import (
     AsyncIterator,
     Callable,
+    Mapping,
 )
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -19,11 +20,10 @@ from pipeline.klaviyo.access import Access
 from pipeline.klaviyo.account import AnotherAccount, Belongs
 from pipeline.klaviyo.auth import ApiKey, Credential
 from pipeline.klaviyo.backoff import backoff
-from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.client import Client
 from pipeline.klaviyo.connect import Connect
 from pipeline.klaviyo.family import Ceiling
-from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.limits import BESIDE, POLLER, Limits
 from pipeline.klaviyo.look import Account
 from pipeline.klaviyo.oauth import App as Registered
 from pipeline.klaviyo.oauth import OAuth
@@ -43,8 +43,10 @@ __all__ = [
     "connect",
     "owned",
     "same_account",
+    "spread",
 ]
 
+SPREAD: Final = 2.0  # s; more would be felt at each start, and a 429 is waited out
 ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
 _OWN: Final = f"klaviyo-pipeline/{version('klaviyo-pipeline')}"  # reads a file
 
@@ -74,8 +76,18 @@ async def connect(
     )
     ceiling = Ceiling(calls, seconds) if calls and seconds else None
     chance = random.Random().random  # noqa: S311  jitter, not a secret
+    parts: Mapping[str, float] = {}
+    if reverse:
+        parts = POLLER
+    elif settings.reverse.enabled and not spare:
+        parts = BESIDE
     limits = Limits(
-        SYSTEM, chance, share=throttle.quota_share, ceiling=ceiling, spare=spare
+        SYSTEM,
+        chance,
+        share=throttle.quota_share,
+        ceiling=ceiling,
+        spare=spare,
+        parts=parts,
     )
     async with _credential(settings, health, metrics) as credential:
         session = Session(
@@ -128,9 +140,7 @@ async def _credential(
 ) -> AsyncIterator[Credential]:
     """What we log in with: the private key, or the tokens of the account connected."""
     if not settings.uses_oauth:
-        yield ApiKey(
-            settings.api_key().current_api_key, partial(_wrong, settings, health)
-        )
+        yield ApiKey(settings.api_key().current, partial(_wrong, settings, health))
         return
     state = _state(settings)
     try:
@@ -147,10 +157,19 @@ async def _credential(
         await state.close()
 
 
+async def spread(chance: Callable[[], float]) -> None:
+    """Wait for a moment of one's own before asking whose the credential is.
+
+    Klaviyo tells it once a second. Replicas start together, or see a new key together.
+    """
+    await asyncio.sleep(chance() * SPREAD)
+
+
 async def _wrong(settings: Settings, health: Health) -> str:
     """Say why the key in force may not be used: blank, or whose it is."""
     chance = random.Random().random  # noqa: S311  jitter, not a secret
     failures = 0
+    await spread(chance)
     while True:
         metrics, wait = Metrics(), 0.0
         try:
@@ -173,7 +192,7 @@ async def _wrong(settings: Settings, health: Health) -> str:
 
 async def same_account(
     settings: Settings,
-    found: Account | Refused | None,
+    found: Account | None,
     *,
     replace: bool = False,
     look_only: bool = False,
@@ -222,7 +241,7 @@ def _oauth(settings: Settings) -> OAuth:
         scopes = (*scopes, ERASES)
     registered = Registered(
         client_id=klaviyo.client_id,
-        client_secret=klaviyo.client_secret.get_secret_value(),
+        client_secret=settings.client_secret().current,
         redirect_url=klaviyo.redirect_url,
         scopes=scopes,
     )

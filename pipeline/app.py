@@ -10,6 +10,7 @@ import asyncio
 import ctypes
 import gc
 import os
+import random
 import signal
 from collections.abc import (
     Awaitable,
@@ -26,7 +27,7 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 import structlog
 import uvloop
 
-from pipeline.access import connect, owned, same_account
+from pipeline.access import connect, owned, same_account, spread
 from pipeline.clock import SYSTEM
 from pipeline.errors import SettingsError
 from pipeline.forward.asked import Asked
@@ -81,6 +82,7 @@ class App:
         settings.require_credential()
         self.settings = settings
         self._only = only
+        self._chance = random.Random().random  # noqa: S311  jitter, not a secret
         self.metrics = Metrics()
         self.health = Health(self.metrics, SYSTEM)
         self.tracing = _tracing(settings)
@@ -157,6 +159,7 @@ class App:
         )
         # One harmless call before the first record: a bad key halts before anything
         # is read, and the answer says which revision's bodies to speak.
+        await spread(self._chance)
         await same_account(settings, await client.accounts())
         require_history(context(settings), client.served)
         sent = telling(settings, producer, client, health)
@@ -226,7 +229,10 @@ class App:
         leader = Leader(
             settings.kafka, f"{settings.kafka.group}-reverse", settings.topics.state
         )
-        flow = await self._back(stack, leader, alone=self._only == "reverse")
+        alone = self._only == "reverse"
+        if alone:
+            await spread(self._chance)
+        flow = await self._back(stack, leader, alone=alone)
         return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:

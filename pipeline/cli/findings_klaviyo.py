@@ -1,29 +1,21 @@
-"""What `check` says about Klaviyo: credential, revision really served, quota."""
+"""What `check` says about Klaviyo: credential, revision really served, quota.
 
-import asyncio
+What the credential may do is in findings_scopes.py.
+"""
+
 from typing import TYPE_CHECKING, Final
 
 from pipeline.cli.findings import FAILED, REFUSED, Finding
+from pipeline.cli.findings_scopes import granted, look_at_scopes
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
-    from pipeline.klaviyo.client import Client
     from pipeline.klaviyo.look import Findings
     from pipeline.settings import Settings
 
 __all__ = ["look_at_klaviyo"]
 
 SKEW: Final = 30.0  # s; events in the future, and windows of limits, bear less
-# What each scope that can be tried by reading is for; writes show when something is sent.
-NEEDED: Final = {
-    "profiles:read": "the reverse direction, --diff",
-    "lists:read": "subscriptions and lists",
-    "events:read": "looking at what arrived",
-    "metrics:read": "looking at what arrived",
-}
-# What consent.writes needs beside profiles:write.
-CONSENT: Final = ("lists:read", "lists:write", "profiles:read", "subscriptions:write")
-PROBE: Final = 15.0  # s for the looks at its scopes
 _LEFT: Final = {
     0: "served",
     12: "served for less than a year more,",
@@ -51,12 +43,9 @@ async def look_at_klaviyo(settings: "Settings") -> list[Finding]:
             rows = _rows(found, settings)
             if found.standing == "ok":
                 rows += await _belongs(found, settings)
-                readable = await client.look.readable()
-                rows.append(_scopes(readable, oauth=settings.uses_oauth))
-                if settings.consent.writes:
-                    rows.append(await _consent(client, readable))
+                rows.append(await look_at_scopes(client.scopes, settings))
         if settings.uses_oauth:  # after the look, which may have refreshed the token
-            rows += await _granted(settings)
+            rows += await granted(settings)
     except PipelineError as error:
         return [Finding.fault("klaviyo", error)]
     return rows
@@ -93,44 +82,6 @@ def _readable_by_all(url: str) -> list[Finding]:
     ]
 
 
-def _scopes(readable: "dict[str, bool | None]", *, oauth: bool) -> Finding:
-    """Say what the credential may read; a write scope shows when something is sent."""
-    missing = [scope for scope, may in readable.items() if may is False]
-    text = "reads " + (", ".join(s for s, may in readable.items() if may) or "accounts")
-    if unknown := [scope for scope, may in readable.items() if may is None]:
-        text += f"; no answer about {', '.join(unknown)}"
-    if not missing:
-        return Finding("ok", "scopes", text)
-    return Finding(
-        "note",
-        "scopes",
-        f"{text}; lacks " + ", ".join(f"{each} ({NEEDED[each]})" for each in missing),
-        "If you use that, add them to the app at Klaviyo, then: klaviyo-pipeline login."
-        if oauth
-        else "If you use that, make a key with these too; a key's scopes are fixed.",
-    )
-
-
-async def _consent(client: "Client", may: "dict[str, bool | None]") -> Finding:
-    """Say whether consent.writes can work: a run would halt for want of a scope."""
-    try:
-        async with asyncio.timeout(PROBE):
-            may |= await client.subscriptions.writable()
-    except TimeoutError:
-        return Finding("note", "consent", "no answer about its scopes")
-    missing = [scope for scope in CONSENT if may.get(scope) is False]
-    if not missing:
-        return Finding("ok", "consent", "may be written: " + ", ".join(CONSENT))
-    return Finding(
-        "FAULT",
-        "consent",
-        f"consent.writes is on, but the credential lacks {', '.join(missing)}",
-        "Make a key with these scopes (one of an app is changed at Klaviyo and in "
-        "klaviyo.scopes, then: klaviyo-pipeline login), or set consent.writes to false.",
-        REFUSED,
-    )
-
-
 async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
     """Compare the account with the one that was delivered to before."""
     from pipeline.access import same_account
@@ -143,34 +94,6 @@ async def _belongs(found: "Findings", settings: "Settings") -> list[Finding]:
     except PipelineError:
         pass  # Kafka is looked at by itself
     return []
-
-
-async def _granted(settings: "Settings") -> list[Finding]:
-    """Look for scopes that the user was asked for, or a run needs, and did not grant."""
-    from pipeline.access import account
-
-    async with account(settings) as connect:
-        tokens = await connect.connected()
-    if tokens is None:
-        return []
-    needed = {"profiles:write"}
-    if settings.klaviyo.generate_events:
-        needed.add("events:write")
-    needed -= set(tokens.scopes)
-    missing = sorted(needed.union(connect.missing(tokens)))
-    if not missing:
-        return []
-    return [
-        Finding(
-            "FAULT" if needed else "note",
-            "missing scopes",
-            ", ".join(missing) + ": not granted",
-            "Add them to the app at Klaviyo and to klaviyo.scopes, then: "
-            "klaviyo-pipeline login"
-            + ("." if needed else "; or take them out of klaviyo.scopes."),
-            REFUSED if needed else 0,
-        )
-    ]
 
 
 def _clock(ahead: float) -> Finding:

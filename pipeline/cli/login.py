@@ -55,6 +55,7 @@ def login(
         async with account(settings) as connect:
             if not replace:
                 await connect.connected()  # if it cannot be opened, say so before
+            await connect.known()
             asked = connect.ask()
             callback = await _callback(
                 settings, connect, asked, paste=paste, browser=browser

@@ -15,9 +15,10 @@ PATIENCE: Final = 5.0  # s of failures before it is an incident
 class Absence:
     """Which operations fail, since when, and how many calls wait because of it."""
 
-    def __init__(self, health: Health, clock: Clock) -> None:
+    def __init__(self, health: Health, clock: Clock, api_url: str) -> None:
         self._health = health
         self._clock = clock
+        self._api_url = api_url
         self._since: dict[str, float] = {}  # operation -> monotonic s, first failure
         self._calls: Counter[str] = Counter()
 
@@ -32,21 +33,19 @@ class Absence:
         if self._clock.monotonic() + wait - since >= PATIENCE:
             self._health.away(
                 "klaviyo",
-                f"{operation} fails ({explain(reason)}); it is tried again for ever",
+                f"{operation} fails at {self._api_url} ({explain(reason)}); it is tried "
+                "again for ever",
             )
 
     def answered(self, operation: str) -> None:
         """Note that the operation works."""
-        if self._since.pop(operation, None) is not None:
-            self._over()
+        if self._since.pop(operation, None) is not None and not self._since:
+            self._health.back("klaviyo")
 
     def left(self, operation: str) -> None:
-        """Let go of a call that had failed; the last one ends the incident."""
+        """Let go of a call that had failed; with the last one nobody waits any more."""
         self._calls[operation] -= 1
         if not self._calls[operation]:
             del self._calls[operation]
-            self.answered(operation)
-
-    def _over(self) -> None:
-        if not self._since:
-            self._health.back("klaviyo")
+            if self._since.pop(operation, None) is not None and not self._since:
+                self._health.forget("klaviyo")  # whether it is back is not known

@@ -203,7 +203,10 @@ class Access:
                 self._lacking(f"{error} Use `{LOGIN}`, or /connect of the service.")
                 self._hopeless = True
             except ClientRefused as error:
-                self._lacking(str(error))
+                self._lacking(
+                    f"{error} A klaviyo.client_secret that changes in "
+                    "PIPELINE_SECRETS_DIR is used within a minute; else restart."
+                )
                 self._due = self._clock.now() + LOOK
             except SettingsError as error:  # sealed anew with a key that is not ours
                 self._lacking(f"{error} Then restart.")

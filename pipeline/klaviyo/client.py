@@ -18,6 +18,7 @@ from pipeline.klaviyo.family import Permit
 from pipeline.klaviyo.limits import Limits
 from pipeline.klaviyo.look import Account, Look, account_of, accounts
 from pipeline.klaviyo.portion import Portion
+from pipeline.klaviyo.scopes import Scopes
 from pipeline.klaviyo.session import Session
 from pipeline.klaviyo.subscriptions import Subscriptions
 
@@ -106,6 +107,7 @@ class Client:
         self.existing = Existing(session)
         self.subscriptions = Subscriptions(session)
         self.look = Look(session, limits)
+        self.scopes = Scopes(session)
 
     @property
     def served(self) -> str:
@@ -131,10 +133,15 @@ class Client:
         """Use as much of the account's quota as each of these has, from now on."""
         self._limits.set_share(*portions)
 
-    async def accounts(self) -> Account | Refused:
-        """Return the account of the credential; needs the scope accounts:read."""
+    async def accounts(self) -> Account:
+        """Return the account of the credential; needs the scope accounts:read.
+
+        Whoever starts waits here for as long as there is no account, so nothing is sent
+        to an address where Klaviyo is not.
+        """
         answer = await self._session.send(accounts())
-        return account_of(answer.body) if isinstance(answer, Accepted) else answer
+        assert isinstance(answer, Accepted)  # noqa: S101 - it asks for nothing: retry.py
+        return account_of(answer.body)
 
     async def import_profile(
         self, body: bytes, permit: Permit | None = None

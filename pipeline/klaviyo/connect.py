@@ -32,6 +32,10 @@ class Connect:
         """Begin: where to send the user."""
         return self._oauth.ask()
 
+    async def known(self) -> None:
+        """Make sure that Klaviyo knows the app. Raises `ClientRefused`."""
+        await self._oauth.known()
+
     async def connected(self) -> Tokens | None:
         """Read who is connected. Raises `SettingsError` and what the store raises."""
         return await self._vault.read()

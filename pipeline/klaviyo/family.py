@@ -21,6 +21,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Final, Self
 
+import msgspec
 from aiolimiter import AsyncLimiter
 
 from pipeline.clock import Clock
@@ -108,7 +109,14 @@ class Ceiling:
     """The user's own bound: at most `limit` calls in any `seconds`, all in all."""
 
     def __init__(self, limit: int, seconds: float) -> None:
+        self._limit = limit
         self.window = Occupancy(limit, seconds)
+
+    def set_share(self, *portions: Portion) -> None:
+        """Take as much of it as each of these has; one call at least."""
+        # It bounds the deployment, however much of the account's quota that may use.
+        pieces = (msgspec.structs.replace(portion, whole=1.0) for portion in portions)
+        self.window.limit = max(1, min(each.calls(self._limit) for each in pieces))
 
 
 class Family:
@@ -155,6 +163,7 @@ class Family:
             (ceiling.window,) if ceiling else ()
         )
         self._pace = self._bucket()
+        self._paid = 0  # calls that the pace has let through and that were not sent
 
     # -- for those who send ------------------------------------------------------
 
@@ -164,7 +173,10 @@ class Family:
         try:
             async with self._turn:
                 await self._until_free()
-                await self._pace.acquire()  # does not wait: `_free_at` saw its capacity
+                if self._paid:
+                    self._paid -= 1
+                else:
+                    await self._pace.acquire()  # does not wait: `_free_at` saw capacity
                 return self._take()
         finally:
             self._waiting -= 1
@@ -250,6 +262,7 @@ class Family:
         self._in_flight -= 1
         self._remainder.give_back()
         self._gate.gave_up(probe=permit.probe)
+        self._paid += 1
         self._wake_all()
 
     # -- for Limits ------------------------------------------------------------------
@@ -291,7 +304,9 @@ class Family:
             at = max(at, window.free_at(now))
         if self._ceiling and (free := self._ceiling.window.free_at(now)) > now:
             at = max(at, free if self.first else free + BEHIND)
-        if at <= now and not self._pace.has_capacity():
+        if self._paid and self._pace.has_capacity(self._pace.max_rate):
+            self._paid = 0  # what it was paid with has flowed back by itself
+        if at <= now and not self._paid and not self._pace.has_capacity():
             # Capacity for one call drains in at most this time; what drains beyond it
             # stays for the next call, so that the mean pace is right whatever the timer.
             at = now + self._pace.time_period / self._pace.max_rate + _TICK
@@ -342,9 +357,12 @@ class Family:
                 window = self._windows[seconds] = Occupancy(ours, seconds)
                 # What is known of it yet: the calls of the last minute.
                 window.recall(self._windows[STEADY].used, self._clock.monotonic())
+        for seconds in self._windows.keys() - self.limits.keys():
+            del self._windows[seconds]  # it can never be full any more
         ceiling = (self._ceiling.window,) if self._ceiling else ()
         self._taken = (*self._windows.values(), *ceiling)
         self._pace = self._bucket()
+        self._paid = 0
         self.wake()
 
     def _bucket(self) -> AsyncLimiter:

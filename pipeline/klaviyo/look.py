@@ -26,12 +26,6 @@ Standing: TypeAlias = Literal[
 
 PROBE: Final = 15.0  # s that `check` waits for Klaviyo at most
 _OK: Final = frozenset({200})
-_READS: Final = {  # scope -> the smallest call that needs it
-    "events:read": ("get_events", "/api/events?page%5Bsize%5D=1"),
-    "lists:read": ("get_lists", "/api/lists?page%5Bsize%5D=1"),
-    "metrics:read": ("get_metrics", "/api/metrics"),
-    "profiles:read": ("get_profiles", "/api/profiles?page%5Bsize%5D=1"),
-}
 
 
 class Account(msgspec.Struct, frozen=True):
@@ -109,20 +103,6 @@ class Look:
             ahead=_ahead(attempt),
             wait=self._limits.family(accounts().operation).closed_for(),
         )
-
-    async def readable(self, within: float = PROBE) -> dict[str, bool | None]:
-        """Try one harmless read for each scope; None where Klaviyo did not say."""
-
-        async def tried(operation: str, path: str) -> bool | None:
-            try:
-                async with asyncio.timeout(within):
-                    found = await self._session.once(Call(operation, "GET", path, _OK))
-            except TimeoutError:
-                return None
-            return {"accepted": True, "forbidden": False}.get(found.kind)
-
-        tries = [tried(operation, path) for operation, path in _READS.values()]
-        return dict(zip(_READS, await asyncio.gather(*tries), strict=True))
 
 
 def accounts() -> Call:

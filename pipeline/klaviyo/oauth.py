@@ -9,6 +9,7 @@ OAuth errors"; RFC 6749, 7636, 7009.
 import asyncio
 import base64
 import json
+from collections.abc import Callable
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,6 +42,8 @@ ACCOUNT_LIMIT: Final = 15.0  # s
 LIMITED: Final = 75.0  # s, while all that is wrong is a 429: its window is a minute
 _ACCOUNT_AGAIN: Final = 1.1  # s; its window is 1 s
 _CONNECT: Final = 5.0  # s
+_KNOWN: Final = 5.0  # s; the user waits, and an answer is no must
+_NOBODYS: Final = "none"  # a refresh token that was never given to anybody
 _LARGEST: Final = 1024 * 1024  # bytes of an answer
 _LIFE: Final = 3600  # s, when an answer does not say expires_in
 _VERIFIER: Final = 64  # characters; RFC 7636 allows 43 to 128
@@ -85,7 +88,7 @@ class App(msgspec.Struct, frozen=True):
     """The OAuth app as it is registered at Klaviyo."""
 
     client_id: str
-    client_secret: str
+    client_secret: Callable[[], str]  # the one in force; cheap, and does not block
     redirect_url: str
     scopes: tuple[str, ...]
 
@@ -147,6 +150,21 @@ class OAuth:
             code_challenge_method="S256",
         )
         return Asked(f"{self._authorize}?{urlsplit(made).query}", state, verifier)
+
+    async def known(self) -> None:
+        """Make sure that Klaviyo knows the app, before a user is sent there.
+
+        Refreshes with a token of nobody's: `invalid_grant` says that the app is good. No
+        answer, or another one, says nothing and stops nothing. Raises `ClientRefused`.
+        """
+        client = WebApplicationClient(self.app.client_id)
+        body = client.prepare_refresh_body(refresh_token=_NOBODYS)
+        try:
+            async with asyncio.timeout(_KNOWN):
+                _, answer = await self._post("/oauth/token", body)
+        except (Unavailable, TimeoutError):
+            return
+        _check_client(_OK, answer)
 
     async def exchange(self, asked: Asked, callback: str) -> Tokens:
         """Turn the URL that the user came back with into tokens, without account yet.
@@ -282,7 +300,7 @@ class OAuth:
         )
 
     async def _post(self, path: str, body: str) -> tuple[int, str]:
-        login = f"{self.app.client_id}:{self.app.client_secret}".encode()
+        login = f"{self.app.client_id}:{self.app.client_secret()}".encode()
         headers = {
             "Authorization": f"Basic {base64.b64encode(login).decode()}",
             "Content-Type": "application/x-www-form-urlencoded",

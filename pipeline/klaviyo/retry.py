@@ -55,7 +55,7 @@ _WITH_DOCUMENT: Final[dict[int, Kind]] = {
     409: "refused",
     422: "refused",
 }
-_ACCOUNTS: Final = "get_accounts"  # takes no input of ours: a 400 is the credential's
+_ACCOUNTS: Final = "get_accounts"  # takes no input of ours, so it has no fault of its own
 _BAD_REQUEST, _SERVER_ERROR = 400, 500
 
 FAILURES: Final[dict[str, str]] = {
@@ -114,10 +114,19 @@ def faults(body: bytes) -> tuple[Fault, ...]:
     return found if all(each.code or each.title or each.detail for each in found) else ()
 
 
-def classify(  # noqa: PLR0911 - read from top to bottom
+def classify(
     operation: str, status: int, accepted: frozenset[int], document: tuple[Fault, ...]
 ) -> Kind:
     """Say what an answer means; `accepted` are the documented good statuses."""
+    kind = _classify(status, accepted, document)
+    if operation == _ACCOUNTS and kind in ("refused", "too_large"):
+        # Any status but 400 says that this is not where the API is: all records would
+        # be refused there.
+        return "unauthorized" if status == _BAD_REQUEST else "unexpected"
+    return kind
+
+
+def _classify(status: int, accepted: frozenset[int], document: tuple[Fault, ...]) -> Kind:
     if status in accepted:
         return "accepted"
     if status >= _SERVER_ERROR:
@@ -129,8 +138,6 @@ def classify(  # noqa: PLR0911 - read from top to bottom
     kind = _WITH_DOCUMENT.get(status, "unexpected")
     if kind == "refused" and any(each.pointer == "revision" for each in document):
         return "retired"  # the header's fault: each record would be refused for it
-    if status == _BAD_REQUEST and operation == _ACCOUNTS:
-        return "unauthorized"
     return kind
 
 
@@ -148,6 +155,8 @@ def explain(reason: str) -> str:
         return (
             "tls: it does not prove to be Klaviyo; klaviyo.ssl_cafile says whom to trust"
         )
+    if reason == "unexpected":
+        return "unexpected: not Klaviyo's answer; is klaviyo.api_url right?"
     return reason
 
 

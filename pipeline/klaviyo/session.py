@@ -84,7 +84,7 @@ class Session:
         self._wire = Wire(api_url, agent, revision, trust)
         self._connections = Connections(connections)
         self._halts = Halts(health, credential, clock)
-        self._absence = Absence(health, clock)
+        self._absence = Absence(health, clock, api_url)
         self._waited: dict[str, float] = {}
         self._dated: tuple[str | None, float] = None, 0.0  # the latest Date, and when
         self._read: tuple[str | None, float | None] = None, None  # the same, as a number

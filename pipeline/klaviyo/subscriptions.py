@@ -14,7 +14,6 @@ from pipeline.klaviyo import people
 from pipeline.klaviyo.call import Accepted, Call, Refused
 from pipeline.klaviyo.people import Kind, Person
 from pipeline.klaviyo.session import Session
-from schemas import subscriptions as wire
 
 __all__ = ["Group", "Subscriptions"]
 
@@ -123,27 +122,6 @@ class Subscriptions:
         return await self._session.send(
             Call("bulk_unsubscribe_profiles", "POST", path, _TAKEN, body)
         )
-
-    async def writable(self) -> dict[str, bool | None]:
-        """Try the scopes for writing with requests about nobody, which change nothing.
-
-        By what a refusal for want of a scope tells; None where Klaviyo did not say.
-        """
-        nobody = wire.subscribe([], None, source="check", history=False)
-        tries = {
-            "lists:write": Call(
-                "add_profiles_to_list", "POST", _members("0"), _DONE, wire.members([])
-            ),
-            "subscriptions:write": Call(
-                "bulk_subscribe_profiles", "POST", _SUBSCRIBE, _TAKEN, nobody
-            ),
-        }
-        found: dict[str, bool | None] = {}
-        for scope, call in tries.items():
-            kind = (await self._session.once(call)).kind
-            said = {"accepted": True, "refused": True, "forbidden": False}
-            found[scope] = said.get(kind)
-        return found
 
     async def add(self, group: str, body: bytes) -> Accepted | Refused:
         """Put profiles on a list; done when it returns, consent untouched."""

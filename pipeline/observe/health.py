@@ -77,6 +77,10 @@ class Health:
         if self._waits.pop(what, None) is not None:
             self._log.info("back", what=what)
 
+    def forget(self, what: str) -> None:
+        """Nobody waits for it any more, be it back or not."""
+        self._waits.pop(what, None)
+
     def beat(self, loop: str) -> None:
         """A loop turned; one that stops beating for `BEAT_LIMIT` s fails /livez."""
         self._beats[loop] = self._clock.monotonic()

@@ -4,7 +4,7 @@ sections/   every setting, declared once
 model.py     all sections together: `Settings`, and `describe()` for the README
 sources.py   environment, secrets folder, TOML file
 load.py      reads and checks them: `load(config, environ)`
-secrets.py   the Klaviyo key as it changes while we run
+secrets.py   the secrets that may change while we run
 """
 
 from pipeline.settings.load import load

@@ -10,6 +10,7 @@ from pydantic_core import ErrorDetails
 
 from pipeline.errors import SettingsError
 from pipeline.settings.model import Settings
+from pipeline.settings.secrets import FILES
 from pipeline.settings.sources import (
     CONFIG,
     SECRETS_DIR,
@@ -62,8 +63,12 @@ def load(config: Path | None, environ: Mapping[str, str]) -> Settings:
         raise SettingsError(
             f"The settings cannot be used; mend what is listed:\n{listed}"
         )
-    if ("klaviyo", "api_key") not in sources[0].places:
-        settings._secrets_dir = folder  # noqa: SLF001  set once, here
+    if folder is not None:
+        settings._files = {  # noqa: SLF001  set once, here
+            field: folder / name
+            for field, name in FILES.items()
+            if ("klaviyo", field) not in sources[0].places
+        }
     return settings
 
 

@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     tracing: Tracing = Tracing()
     mapping: Mappings = Field(default=NO_MAPPINGS, exclude=True)  # code, no value
 
-    _secrets_dir: Path | None = PrivateAttr(default=None)  # where the key may change
+    # Of klaviyo: where a field's secret may change, and who looks whether it does.
+    _files: dict[str, Path] = PrivateAttr(default_factory=dict)
+    _watched: dict[str, Secrets] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -180,10 +182,23 @@ class Settings(BaseSettings):
 
     def api_key(self, clock: Clock = SYSTEM) -> Secrets:
         """Watch the key as it changes while we run."""
-        return Secrets(self._secrets_dir, self.klaviyo.api_key.get_secret_value(), clock)
+        return self._watch("api_key", self.klaviyo.api_key, clock)
+
+    def client_secret(self, clock: Clock = SYSTEM) -> Secrets:
+        """Watch the secret of the OAuth app as it changes while we run."""
+        return self._watch("client_secret", self.klaviyo.client_secret, clock)
+
+    def _watch(self, field: str, value: SecretStr, clock: Clock) -> Secrets:
+        found = Secrets(self._files.get(field), value.get_secret_value(), clock)
+        self._watched[field] = found
+        return found
 
     def secret_values(self) -> tuple[str, ...]:
-        """Every secret there is, for the log to mask."""
+        """Every secret there is, for the log to mask; those that came later too."""
+        later = (watched.current() for watched in self._watched.values())
+        return (*filter(None, later), *self._given())
+
+    def _given(self) -> tuple[str, ...]:
         return tuple(
             part
             for section in sections()

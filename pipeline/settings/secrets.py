@@ -1,4 +1,4 @@
-"""The Klaviyo key of this moment: a mounted secret may change while we run."""
+"""A secret as it is now: a mounted one may change while we run."""
 
 import os
 from pathlib import Path
@@ -6,26 +6,30 @@ from typing import Final
 
 from pipeline.clock import Clock
 
-__all__ = ["KEY_FILE", "Secrets"]
+__all__ = ["FILES", "Secrets"]
 
-KEY_FILE: Final = "PIPELINE_KLAVIYO__API_KEY"
+# Field of klaviyo -> its file in the folder. All other secrets need a restart.
+FILES: Final = {
+    "api_key": "PIPELINE_KLAVIYO__API_KEY",
+    "client_secret": "PIPELINE_KLAVIYO__CLIENT_SECRET",
+}
 LOOK_EVERY: Final = 1.0  # s; a rotation may take that long to be seen, a stat costs 2 us
 
 _Signature = tuple[int, int, int]  # mtime in ns, inode, size
 
 
 class Secrets:
-    """Re-reads the key file when Kubernetes has swapped it.
+    """Re-reads one secret's file when Kubernetes has swapped it.
 
-    `folder` is PIPELINE_SECRETS_DIR, or None when the key cannot come from there (no
-    such folder, or the environment holds the key and wins). `key` is what the settings
-    gave; it stays in force while the file is missing, unreadable or empty, because half
-    a rotation is no reason to forget a key that works.
+    `file` is None when the secret cannot come from one (no PIPELINE_SECRETS_DIR, or the
+    environment holds it and wins). `value` is what the settings gave; it stays in force
+    while the file is missing, unreadable or empty, because half a rotation is no reason
+    to forget a secret that works.
     """
 
-    def __init__(self, folder: Path | None, key: str, clock: Clock) -> None:
-        self._file = folder / KEY_FILE if folder else None
-        self._key = key
+    def __init__(self, file: Path | None, value: str, clock: Clock) -> None:
+        self._file = file
+        self._value = value
         self._clock = clock
         self._looked = float("-inf")
         self._seen: _Signature | None = None
@@ -33,8 +37,8 @@ class Secrets:
     def __repr__(self) -> str:
         return f"Secrets(file={self._file})"
 
-    def current_api_key(self) -> str:
-        """Give the key to use now, looking at the file at most once a second.
+    def current(self) -> str:
+        """Give the secret to use now, looking at the file at most once a second.
 
         Never raises.
         """
@@ -42,7 +46,7 @@ class Secrets:
         if self._file is not None and now - self._looked >= LOOK_EVERY:
             self._looked = now
             self._look(self._file)
-        return self._key
+        return self._value
 
     def _look(self, file: Path) -> None:
         try:
@@ -55,4 +59,4 @@ class Secrets:
             return
         self._seen = signature
         if text.isascii() and text.isprintable():
-            self._key = text or self._key
+            self._value = text or self._value

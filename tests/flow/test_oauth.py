@@ -67,12 +67,12 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "none is connected" in outputs[0][1]
         assert "klaviyo-pipeline login" in outputs[0][1]
 
-        sandbox.settings = sandbox.settings.changed({"oauth_withheld": ["lists:read"]})
+        sandbox.settings = sandbox.settings.changed({"oauth_withheld": ["metrics:read"]})
         outputs.append(await Command.login(environ))
         code, out = outputs[-1]
         assert code == 0, out
         assert "account: Sandbox (SaNdBx)" in out
-        assert "missing scopes: lists:read" in out
+        assert "missing scopes: metrics:read" in out
         assert "access token until: 2" in out
 
         outputs.append(await Command.run(environ, "status"))
@@ -81,7 +81,7 @@ async def test_login_status_logout(broker: Broker) -> None:
         assert "Sandbox (SaNdBx)" in out
         assert "profiles:write" in out
         assert "accepted" in out
-        assert "lists:read: not granted" in out
+        assert "metrics:read: not granted" in out
         assert "make a key" not in out
         found = secrets(sandbox)
         assert len(found) == 2
@@ -146,7 +146,7 @@ async def test_what_can_be_wrong_has_its_exit_code_and_says_what_to_do(
     async with Sandbox() as sandbox:
         environ = oauth_environ(broker.address, sandbox.url)
         wrong = environ | {"PIPELINE_KLAVIYO__CLIENT_SECRET": "planted-secret"}
-        code, out = await Command.login(wrong)
+        code, out = await Command.run(wrong, "login", "--no-browser")
         assert code == 3
         assert "klaviyo.client_secret" in out
         assert "planted-secret" not in out
@@ -207,13 +207,27 @@ async def test_a_scope_that_a_run_needs_is_missed_though_nobody_asked_for_it(
 ) -> None:
     async with Sandbox() as sandbox:
         environ = oauth_environ(broker.address, sandbox.url)
-        few = {"PIPELINE_KLAVIYO__SCOPES": "accounts:read,profiles:write"}
+        few = {
+            "PIPELINE_KLAVIYO__SCOPES": "accounts:read profiles:read profiles:write "
+            "lists:read lists:write"
+        }
         assert (await Command.login(environ | few))[0] == 0
         code, out = await Command.run(environ | few, "status")
         assert code == 3
         assert "events:write: not granted" in out
         profiles_only = few | {"PIPELINE_KLAVIYO__GENERATE_EVENTS": "false"}
         assert (await Command.run(environ | profiles_only, "status"))[0] == 0
+
+
+async def test_a_wrong_app_is_exit_3_before_a_user_is_sent_there(broker: Broker) -> None:
+    async with Sandbox() as sandbox:
+        environ = oauth_environ(broker.address, sandbox.url)
+        for name in ("CLIENT_ID", "CLIENT_SECRET"):
+            wrong = environ | {f"PIPELINE_KLAVIYO__{name}": "planted"}
+            code, out = await Command.run(wrong, "login", "--no-browser")
+            assert code == 3, out
+            assert "klaviyo.client_id and klaviyo.client_secret" in out
+            assert "/oauth/authorize" not in out
 
 
 async def test_without_kafka_it_is_exit_4(tmp_path: Path) -> None:
@@ -300,7 +314,7 @@ async def test_logins_at_once_and_a_logout_beside_a_service_that_refreshes(
         while counts["refreshed"] < 3 or not all(login.done() for login in logins):
             await delivered()
         assert [login.result()[0] for login in logins] == [0, 0, 0]
-        assert counts["refused"] == 0
+        assert counts["refused"] == 4  # each login asks whether the app is known
         assert (await service.get("/readyz"))[0] == 200
         leaving = asyncio.create_task(Command.run(environ, "logout"))
         while not leaving.done():
@@ -350,7 +364,7 @@ async def test_three_services_refresh_once_per_expiry(kafka: Apache) -> None:
                     await asyncio.sleep(0.2)
             # All three went from the login's token to the next, and to the next.
             assert counts["refreshed"] == len(seen) - 1
-            assert counts["refused"] == 0
+            assert counts["refused"] == 1  # the login asked whether the app is known
             for each in services:
                 assert (await each.get("/readyz"))[0] == 200
                 assert await each.terminate() == 0

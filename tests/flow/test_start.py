@@ -1,4 +1,4 @@
-"""Several replicas that start at the same moment, as a deployment's first pods do."""
+"""A start: several replicas at the same moment, and one whose Klaviyo is not there."""
 
 from contextlib import AsyncExitStack
 
@@ -26,3 +26,17 @@ async def test_three_that_start_at_once_all_get_ready_without_a_halt(rig: Rig) -
     statuses = rig.sandbox.ledger.statuses
     assert statuses[ACCOUNTS][200] == 3
     assert rig.sandbox.ledger.throttled == statuses[ACCOUNTS].get(429, 0)
+
+
+async def test_nothing_is_delivered_before_the_account_is_known(rig: Rig) -> None:
+    """A path too much in the address: all calls are 404, with an error document."""
+    await rig.customer(id="C-1", email="ada@shop.dev")
+    service = rig.service(klaviyo__api_url=f"{rig.sandbox.url}/x")
+    async with service:
+        await until(lambda: "klaviyo.api_url" in service.output)
+        status, text = await service.get("/readyz")
+        assert status == 503
+        assert "/x (unexpected" in text
+        assert await service.terminate() == 0
+    assert await rig.lag() == rig.sent
+    assert not await rig.read_dead_letters(1, within=0.0)

@@ -33,7 +33,8 @@ class Klaviyo(Section):
     """The account and how we speak to it."""
 
     api_url: str = Field(
-        default="https://a.klaviyo.com", description="Base URL of the API."
+        default="https://a.klaviyo.com",
+        description="Base URL of the API, without `/api`.",
     )
     ssl_cafile: str = Field(
         default="",
@@ -107,6 +108,8 @@ class Klaviyo(Section):
             raise ValueError(
                 "must be a plain base URL, without credentials, query or fragment"
             )
+        if parts.path.rstrip("/").endswith("/api"):
+            raise ValueError("must end before /api, which each call puts behind it")
         return value.rstrip("/")
 
     @field_validator("api_key", "client_secret")
@@ -139,8 +142,8 @@ class Throttle(Section):
 
     limit: Annotated[Count | None, BeforeValidator(blank)] = Field(
         default=None,
-        description="At most so many calls per `throttle.seconds`, over all endpoints; "
-        "blank is only Klaviyo's limits.",
+        description="At most so many calls per `throttle.seconds`, over all endpoints "
+        "and all replicas, each of which may make one; blank is only Klaviyo's limits.",
     )
     seconds: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
         default=None, description="Seconds that `throttle.limit` counts over."

@@ -4,6 +4,7 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -12,7 +13,7 @@ from pipeline.cli.findings import Finding, exit_code
 from pipeline.cli.findings_klaviyo import _clock, _readable_by_all, _rows, look_at_klaviyo
 from pipeline.klaviyo.look import Findings, Standing
 from pipeline.sandbox import Sandbox
-from pipeline.settings import Consent, Deliver, Klaviyo, Settings, Throttle
+from pipeline.settings import Consent, Deletes, Deliver, Klaviyo, Settings, Throttle
 
 KEY = "pk_planted0000000000000000000000001"
 
@@ -46,7 +47,10 @@ async def test_a_working_account_is_shown_with_revision_and_quota() -> None:
     }
     assert exit_code(findings) == 0
     credential, revision, quota, _, scopes = findings
-    assert scopes.found == "reads events:read, lists:read, metrics:read, profiles:read"
+    assert scopes.found == (
+        "has accounts:read, events:read, lists:read, metrics:read, profiles:read, "
+        "profiles:write, events:write, lists:write"
+    )
     assert "account" in credential.found
     assert revision.found == "2026-07-15, stable"
     assert "create_event 350/s 3500/min" in quota.found
@@ -79,13 +83,70 @@ async def test_a_missing_scope_is_exit_3_and_named() -> None:
     assert exit_code(findings) == 3
 
 
-async def test_a_scope_that_cannot_be_read_is_named_with_what_needs_it() -> None:
-    async with Sandbox() as sandbox:
-        sandbox.settings = sandbox.settings.changed({"missing_scopes": ["lists:read"]})
-        scopes = (await look_at_klaviyo(settings(sandbox.url)))[-1]
+async def looked(scopes: list[str], **sections: Any) -> Finding:
+    """What is said about scopes to a key that lacks these; nothing may come of it."""
+    async with Sandbox(limits=False) as sandbox:
+        sandbox.settings = sandbox.settings.changed({"missing_scopes": scopes})
+        asked = settings(sandbox.url).model_copy(update=sections)
+        findings = await look_at_klaviyo(asked)
+        assert sandbox.state.profiles.version == 0
+        for operation, statuses in sandbox.ledger.statuses.items():
+            assert operation.startswith("GET ") or statuses.keys() <= {400, 403}
+    found = findings[-1]
+    assert found.what == "scopes"
+    assert exit_code(findings) == (3 if found.grade == "FAULT" else 0)
+    return found
+
+
+async def test_a_scope_that_no_run_needs_is_a_note_with_what_it_is_for() -> None:
+    scopes = await looked(["metrics:read"])
     assert scopes.grade == "note"
-    assert "lacks lists:read (subscriptions and lists)" in scopes.found
+    assert "lacks metrics:read (looking at what arrived)" in scopes.found
     assert "make a key" in scopes.do
+
+
+@pytest.mark.parametrize(
+    ("scope", "use"),
+    [
+        ("profiles:write", "customers"),
+        ("profiles:read", "import jobs, reverse.enabled"),
+        ("lists:read", "import jobs"),
+        ("lists:write", "import jobs"),
+        ("events:write", "orders"),
+    ],
+)
+async def test_a_scope_for_want_of_which_a_run_would_halt_is_a_fault(
+    scope: str, use: str
+) -> None:
+    scopes = await looked([scope])
+    assert scopes.grade == "FAULT"
+    assert scopes.found.endswith(f"lacks {scope} ({use})")
+    assert "make a key" in scopes.do
+
+
+@pytest.mark.parametrize(
+    ("scope", "sections"),
+    [
+        ("subscriptions:write", {"consent": Consent(writes=True)}),
+        ("subscriptions:write", {"deletes": Deletes(policy="suppress")}),
+        ("data-privacy:write", {"deletes": Deletes(policy="erase")}),
+    ],
+)
+async def test_a_scope_is_missed_only_where_it_is_needed(
+    scope: str, sections: dict[str, Any]
+) -> None:
+    assert (await looked([scope])).grade == "ok"
+    assert f"lacks {scope}" in (await looked([scope], **sections)).found
+
+
+async def test_without_events_no_scope_for_them_is_needed() -> None:
+    async with Sandbox(limits=False) as sandbox:
+        sandbox.settings = sandbox.settings.changed({"missing_scopes": ["events:write"]})
+        asked = settings(sandbox.url)
+        klaviyo = asked.klaviyo.model_copy(update={"generate_events": False})
+        findings = await look_at_klaviyo(asked.model_copy(update={"klaviyo": klaviyo}))
+    assert findings[-1].grade == "ok"
+    assert "events:write" not in findings[-1].found
 
 
 @pytest.mark.parametrize(
@@ -153,12 +214,17 @@ async def test_a_blip_is_looked_at_once_more(
                 quotas={},
             )
 
+    class Silent:
         async def readable(self) -> dict[str, bool | None]:
             return {"profiles:read": None}
 
+        async def writable(self, scopes: object) -> dict[str, bool | None]:
+            del scopes
+            return {}
+
     @asynccontextmanager
     async def connect(*_: object) -> AsyncIterator[SimpleNamespace]:
-        yield SimpleNamespace(look=Probed())
+        yield SimpleNamespace(look=Probed(), scopes=Silent())
 
     monkeypatch.setattr("pipeline.access.connect", connect)
     findings = await look_at_klaviyo(settings("http://127.0.0.1:1"))
@@ -197,35 +263,6 @@ def test_a_revision_near_its_end_is_a_note_that_says_how_near(
     assert revision.grade == "note"
     assert f"less than {said} more, until 2027-04-15" in revision.found
     assert "newer" in revision.do
-
-
-@pytest.mark.parametrize(
-    ("scope", "named"),
-    [
-        ("", []),
-        ("subscriptions:write", ["subscriptions:write"]),
-        ("lists:write", ["lists:write", "subscriptions:write"]),
-        ("lists:read", ["lists:read"]),
-        ("profiles:read", ["profiles:read"]),
-    ],
-)
-async def test_scopes_of_consent_are_missed_only_with_it(
-    scope: str, named: list[str]
-) -> None:
-    """A subscription needs lists:write as well, so both are named then."""
-    async with Sandbox(limits=False) as sandbox:
-        missing = [scope] if scope else []
-        sandbox.settings = sandbox.settings.changed({"missing_scopes": missing})
-        off = settings(sandbox.url)
-        assert "consent" not in graded(await look_at_klaviyo(off))
-        writes = off.model_copy(update={"consent": Consent(writes=True)})
-        findings = await look_at_klaviyo(writes)
-        assert sandbox.state.profiles.version == 0, "nobody is changed by looking"
-    consent = findings[-1]
-    assert consent.what == "consent"
-    assert consent.grade == ("FAULT" if named else "ok")
-    assert exit_code(findings) == (3 if named else 0)
-    assert not named or f"lacks {', '.join(named)}" in consent.found
 
 
 @pytest.mark.parametrize(

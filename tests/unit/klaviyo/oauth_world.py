@@ -74,6 +74,7 @@ class World:
         self.store = MemoryStore()
         self.accounts = MemoryStore()
         self.sandbox = Sandbox(clock=LoopClock(), limits=False)
+        self.secret = "sandbox"  # the client's, as the replicas have it
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -86,7 +87,7 @@ class World:
     def oauth(self, **other: Any) -> OAuth:
         given: dict[str, Any] = {
             "client_id": "sandbox",
-            "client_secret": "sandbox",
+            "client_secret": lambda: self.secret,
             "redirect_url": "http://localhost:8080/connect/callback",
             "scopes": SCOPES,
         }

@@ -118,6 +118,22 @@ async def test_an_outage_of_the_token_endpoint_is_waited_out_visibly() -> None:
 
 
 @virtual
+async def test_a_secret_of_the_app_that_is_mended_while_it_runs_ends_the_halt() -> None:
+    async with connected() as (world, replica):
+        await asyncio.sleep(100)
+        world.set(oauth_client_secret="rotated")
+        world.sandbox.oauth.expire()
+        call = asyncio.create_task(replica.client.create_event(EVENT))
+        await asyncio.sleep(10)
+        assert "klaviyo.client_secret" in replica.reasons()
+        assert "PIPELINE_SECRETS_DIR" in replica.reasons()
+        world.secret = "rotated"
+        await asyncio.sleep(70)
+        assert isinstance(await call, Accepted)
+        assert replica.reasons() == ""
+
+
+@virtual
 async def test_a_limit_of_the_token_endpoint_is_waited_out_as_it_says() -> None:
     async with connected() as (world, replica):
         await asyncio.sleep(100)

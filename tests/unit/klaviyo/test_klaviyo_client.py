@@ -9,7 +9,6 @@ import pytest
 
 from pipeline.klaviyo import held
 from pipeline.klaviyo.auth import ApiKey
-from pipeline.klaviyo.call import Refused
 from pipeline.klaviyo.look import Account, Findings, Standing
 from tests.unit.klaviyo.rig import EVENT, PROFILE, Reply, Rig, document
 from tests.virtual_time import virtual
@@ -90,9 +89,20 @@ async def test_served_follows_the_answers() -> None:
 
 
 @virtual
-async def test_accounts_may_be_refused() -> None:
-    async with Rig(document(status=404)) as rig:
-        assert isinstance(await rig.client.accounts(), Refused)
+async def test_an_address_where_klaviyo_is_not_is_named_until_there_is_an_account() -> (
+    None
+):
+    async with Rig() as rig:
+        rig.always = lambda _: document(status=404)
+        asking = asyncio.create_task(rig.client.accounts())
+        await asyncio.sleep(60)
+        assert not asking.done()
+        said = rig.health.waits()["klaviyo"]
+        assert f"get_accounts fails at {rig.url}" in said
+        assert "klaviyo.api_url" in said
+        rig.always = lambda _: Reply()
+        assert await asking == Account("AbCdEf")
+        assert rig.health.waits() == {}
 
 
 @pytest.mark.parametrize("body", [b'{"data":[]}', b'{"data":{"id":"A"}}', b"<html>"])

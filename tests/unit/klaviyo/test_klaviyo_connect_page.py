@@ -36,7 +36,7 @@ class Visitor:
         self.accounts = MemoryStore()
         app = App(
             client_id="sandbox",
-            client_secret="sandbox",
+            client_secret=lambda: "sandbox",
             redirect_url=f"{self.base}/connect/callback",
             scopes=("accounts:read", "events:write"),
         )

@@ -90,6 +90,43 @@ async def test_an_unused_permit_frees_its_slot_at_once() -> None:
 
 
 @virtual
+async def test_an_unused_permit_costs_no_pace() -> None:
+    """A batcher waits for one, and the request it makes takes another."""
+    limits = family(10, 60)
+    sent = 0
+
+    async def worker() -> None:
+        nonlocal sent
+        while True:
+            (await limits.acquire()).unused()
+            permit = await limits.acquire()
+            await asyncio.sleep(0.05)
+            sent += 1
+            permit.answered(OK, {})
+
+    workers = [asyncio.create_task(worker()) for _ in range(3)]
+    await asyncio.sleep(60)
+    sent = 0
+    await asyncio.sleep(300)
+    assert 0.98 * 300 <= sent <= 300
+    for task in workers:
+        task.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+
+
+@virtual
+async def test_unused_permits_add_nothing_to_the_burst_of_an_idle_account() -> None:
+    limits = family(75, 60)  # four seconds of its rate go at once
+    (await limits.acquire()).answered(OK, {})
+    for _ in range(3):
+        (await limits.acquire()).unused()
+    await asyncio.sleep(100)
+    for _ in range(5):
+        await limits.acquire()
+    assert now() > 100.5
+
+
+@virtual
 async def test_ending_a_permit_again_does_nothing() -> None:
     limits = family(1, 60)
     permit = await limits.acquire()
@@ -203,6 +240,17 @@ async def test_a_daily_limit_is_kept_when_announced() -> None:
     assert now() >= 86_400
 
 
+@virtual
+async def test_a_daily_limit_that_is_raised_out_of_reach_binds_no_more() -> None:
+    limits = family(10, 100)
+    for calls in (5, 1_000_000):
+        told = {"RateLimit-Limit": f"100, 10;w=1, 100;w=60, {calls};w=86400"}
+        for _ in range(4):
+            (await limits.acquire()).answered(OK, told)
+    assert limits.limits == {BURST: 10, STEADY: 100}
+    assert now() < 60
+
+
 @pytest.mark.parametrize("text", ["", "many", "-5", "0", "1;w=x", "5, 6, 7", "9" * 40])
 @virtual
 async def test_garbage_in_the_limit_header_changes_nothing(text: str) -> None:
@@ -243,6 +291,40 @@ async def test_the_ceiling_bounds_all_operations_together() -> None:
         for operation in ("create_event", "create_or_update_profile"):
             (await limits.family(operation).acquire()).answered(OK, {})
     assert now() == pytest.approx(10, abs=0.05)
+
+
+@virtual
+async def test_replicas_together_keep_the_ceiling() -> None:
+    """It is not the account's quota, so that quota_share takes nothing off it."""
+    went = 0
+
+    async def sender(limits: Limits, operation: str) -> None:
+        nonlocal went
+        while True:
+            (await limits.family(operation).acquire()).answered(OK, {})
+            went += 1
+
+    senders = []
+    for piece in range(3):
+        limits = Limits(LoopClock(), lambda: 0.5, share=0.5, ceiling=Ceiling(10, 5))
+        limits.set_share(Portion(0.5, (piece,), 3))
+        senders += [
+            asyncio.create_task(sender(limits, operation))
+            for operation in ("create_event", "get_lists")
+        ]
+    await asyncio.sleep(4.9)
+    assert went == 10
+    for task in senders:
+        task.cancel()
+    await asyncio.gather(*senders, return_exceptions=True)
+
+
+def test_a_small_part_of_a_small_ceiling_is_one_call() -> None:
+    ceiling = Ceiling(2, 5)
+    ceiling.set_share(Portion(1.0, (0,), 3))
+    assert ceiling.window.limit == 1
+    ceiling.set_share(Portion(1.0, (0, 1, 2), 3))
+    assert ceiling.window.limit == 2
 
 
 @virtual

@@ -70,7 +70,7 @@ async def test_callbacks_that_are_not_good_change_nothing_and_say_why() -> None:
 async def test_a_wrong_app_and_a_klaviyo_that_is_away_are_told_apart() -> None:
     async with World() as world:
         with pytest.raises(ClientRefused, match="client_secret"):
-            await world.login(client_secret="planted")
+            await world.login(client_secret=lambda: "planted")
         world.answers("/oauth/token", 503)
         with pytest.raises(Unavailable, match="503"):
             await world.login()
@@ -79,6 +79,26 @@ async def test_a_wrong_app_and_a_klaviyo_that_is_away_are_told_apart() -> None:
         with pytest.raises(Denied, match="accounts:read"):
             await world.login()
         assert world.store.values == {}
+
+
+@virtual
+async def test_an_app_is_known_or_not_before_anybody_is_asked() -> None:
+    async with World() as world:
+        await world.connect().known()
+        with pytest.raises(ClientRefused, match=r"klaviyo\.client_id"):
+            await world.connect(client_id="planted").known()
+        with pytest.raises(ClientRefused, match=r"klaviyo\.client_secret"):
+            await world.connect(client_secret=lambda: "planted").known()
+        for status in (401, 404, 429, 503):  # nothing of the app's
+            world.answers("/oauth/token", status)
+            await world.connect(client_id="planted").known()
+            world.sandbox.faults.clear()
+        hang = Rule(match=Match(path="/oauth/token"), action=Action(kind="hang_before"))
+        world.sandbox.faults.add(hang)
+        began = asyncio.get_running_loop().time()
+        await world.connect(client_id="planted").known()
+        assert asyncio.get_running_loop().time() - began <= 5.1
+        assert world.counts["refreshed"] == 0
 
 
 @virtual

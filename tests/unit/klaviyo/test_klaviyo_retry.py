@@ -74,6 +74,11 @@ def test_accounts_takes_no_input_of_ours_so_a_400_is_the_credentials() -> None:
     assert classify("get_accounts", 400, frozenset({200}), WITHOUT) == "unexpected"
 
 
+@pytest.mark.parametrize("status", [404, 409, 413, 422])
+def test_accounts_refused_are_not_klaviyos_address(status: int) -> None:
+    assert classify("get_accounts", status, frozenset({200}), WITH) == "unexpected"
+
+
 @given(st.integers(100, 999), st.booleans())
 def test_nothing_is_ever_refused_without_klaviyos_own_document(
     status: int,

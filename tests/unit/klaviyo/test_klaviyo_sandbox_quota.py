@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Literal
 
@@ -11,8 +11,9 @@ import pytest
 
 from pipeline.klaviyo.call import Accepted
 from pipeline.klaviyo.client import Client
-from pipeline.klaviyo.limits import Limits
+from pipeline.klaviyo.limits import BESIDE, POLLER, Limits
 from pipeline.klaviyo.look import Account
+from pipeline.klaviyo.portion import Portion
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
 from pipeline.sandbox import Sandbox
@@ -32,11 +33,15 @@ def body(number: int) -> bytes:
 
 @asynccontextmanager
 async def process(
-    sandbox: Sandbox, share: float = 1.0, *, spare: bool = False
+    sandbox: Sandbox,
+    share: float = 1.0,
+    *,
+    spare: bool = False,
+    parts: Mapping[str, float] = {},
 ) -> AsyncIterator[tuple[Client, Metrics, Health]]:
     metrics, clock, chance = Metrics(), LoopClock(), random.Random(1).random
     limits, health = (
-        Limits(clock, chance, share=share, spare=spare),
+        Limits(clock, chance, share=share, spare=spare, parts=parts),
         Health(metrics, clock),
     )
     async with session(sandbox.url, limits, metrics, health, chance=chance) as opened:
@@ -64,12 +69,14 @@ async def flood(
     return metrics
 
 
-def answers(metrics: Metrics, status: str) -> float:
+def answers(
+    metrics: Metrics, status: str, operation: str = "create_or_update_profile"
+) -> float:
     """How many of them it got."""
     return (
         metrics.registry.get_sample_value(
             "klaviyo_pipeline_api_responses_total",
-            {"operation": "create_or_update_profile", "status": status},
+            {"operation": operation, "status": status},
         )
         or 0
     )
@@ -114,6 +121,39 @@ async def test_three_replicas_share_the_quota_without_a_429() -> None:
         ends = await asyncio.gather(*(flood(box, 119.99, 1 / 3) for _ in range(3)))
         assert [throttled(metrics) for metrics in ends] == [0, 0, 0]
         assert sum(used(box)) >= 0.98 * 2 * STEADY
+
+
+async def read(sandbox: Sandbox, parts: Mapping[str, float], own: Portion) -> Metrics:
+    """A process that reads profiles as often as it may, for two windows."""
+
+    async def worker(client: Client) -> None:
+        while True:
+            await client.profile("external_id", "C-1")
+
+    async with process(sandbox, parts=parts) as (client, metrics, _):
+        client.set_share(own)
+        workers = [asyncio.create_task(worker(client)) for _ in range(20)]
+        await asyncio.wait(workers, timeout=119.9)
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+    return metrics
+
+
+@virtual
+async def test_both_directions_read_profiles_without_a_429() -> None:
+    """One polls, two look up consent, each as much as it may."""
+    settings = Settings(latency=(0.05, 0.2))
+    async with Sandbox(settings=settings, clock=LoopClock(), sleep=asyncio.sleep) as box:
+        found = await asyncio.gather(
+            read(box, POLLER, Portion(1.0)),
+            read(box, BESIDE, Portion(1.0, (0,), 3)),
+            read(box, BESIDE, Portion(1.0, (1, 2), 3)),
+        )
+        assert [answers(each, "429", "get_profiles") for each in found] == [0, 0, 0]
+        polled, *beside = (answers(each, "200", "get_profiles") for each in found)
+        assert 0.95 <= polled / 500 <= 1.0
+        assert 0.95 <= sum(beside) / 1000 <= 1.0
 
 
 @pytest.mark.parametrize("spent", [0, 15])

@@ -113,6 +113,8 @@ def test_all_findings_are_named_at_once_each_with_its_place(
         ("KLAVIYO__API_URL", "https://", "starts with https:// or http://"),
         ("KLAVIYO__API_URL", "https://a:b@klaviyo.com", "without credentials"),
         ("KLAVIYO__API_URL", "https://a.klaviyo.com/?x=1", "without credentials, query"),
+        ("KLAVIYO__API_URL", "https://a.klaviyo.com/api", "end before /api"),
+        ("KLAVIYO__API_URL", "http://127.0.0.1:9000/x/api/", "end before /api"),
         ("KLAVIYO__API_REVISION", "v2024-10-15", "must be a date"),
         ("KLAVIYO__API_REVISION", "2024-13-45", "must be a date"),
         ("KLAVIYO__API_REVISION", "2024-10-15.pr", "must be a date"),

@@ -1,4 +1,4 @@
-"""The Klaviyo key follows the mounted secret."""
+"""What logs in to Klaviyo follows the mounted secret."""
 
 import os
 from pathlib import Path
@@ -28,19 +28,19 @@ class Mount:
         self.folder = folder
         self._number = 0
 
-    def put(self, key: str) -> None:
+    def put(self, key: str, name: str = NAME) -> None:
         self._number += 1
         version = self.folder / f"..version{self._number}"
         version.mkdir()
-        (version / NAME).write_text(key)
+        (version / name).write_text(key)
         os.utime(
-            version / NAME, ns=(0, 0)
+            version / name, ns=(0, 0)
         )  # same time, same size: only the inode differs
         link = self.folder / "..data_tmp"
         link.symlink_to(version.name)
         link.replace(self.folder / "..data")
-        if not (self.folder / NAME).is_symlink():
-            (self.folder / NAME).symlink_to(f"..data/{NAME}")
+        if not (self.folder / name).is_symlink():
+            (self.folder / name).symlink_to(f"..data/{name}")
 
 
 @pytest.fixture
@@ -61,11 +61,11 @@ def test_a_swapped_secret_is_seen_within_a_second(mount: Mount) -> None:
     mount.put("pk_1")
     clock = Clock()
     secrets = watch(mount, clock)
-    assert secrets.current_api_key() == "pk_1"
+    assert secrets.current() == "pk_1"
     mount.put("pk_2")
-    assert secrets.current_api_key() == "pk_1"  # not looked at twice in a second
+    assert secrets.current() == "pk_1"  # not looked at twice in a second
     clock.time += 1
-    assert secrets.current_api_key() == "pk_2"
+    assert secrets.current() == "pk_2"
 
 
 def test_an_unchanged_file_is_not_read_again(
@@ -74,10 +74,10 @@ def test_an_unchanged_file_is_not_read_again(
     mount.put("pk_1")
     clock = Clock()
     secrets = watch(mount, clock)
-    assert secrets.current_api_key() == "pk_1"
+    assert secrets.current() == "pk_1"
     monkeypatch.delattr(Path, "read_text")
     clock.time += 5
-    assert secrets.current_api_key() == "pk_1"
+    assert secrets.current() == "pk_1"
 
 
 def test_a_file_that_goes_away_or_cannot_be_used_leaves_the_key_in_force(
@@ -90,30 +90,43 @@ def test_a_file_that_goes_away_or_cannot_be_used_leaves_the_key_in_force(
     for content in (b"", b"\xff\xfe", b"pk_a\npk_b\n"):
         file.write_bytes(content)
         clock.time += 1
-        assert secrets.current_api_key() == "pk_1"
+        assert secrets.current() == "pk_1"
     file.unlink()
     clock.time += 1
-    assert secrets.current_api_key() == "pk_1"
+    assert secrets.current() == "pk_1"
     mount.put("pk_2")
     clock.time += 1
-    assert secrets.current_api_key() == "pk_2"
+    assert secrets.current() == "pk_2"
 
 
 def test_a_key_in_the_environment_wins_and_does_not_follow_the_file(mount: Mount) -> None:
     mount.put("pk_file")
     secrets = watch(mount, Clock(), **{NAME: "pk_environment"})
-    assert secrets.current_api_key() == "pk_environment"
+    assert secrets.current() == "pk_environment"
 
 
 def test_a_key_that_comes_later_is_found(mount: Mount) -> None:
     clock = Clock()
     secrets = watch(mount, clock)
-    assert secrets.current_api_key() == ""
+    assert secrets.current() == ""
     mount.put("pk_late\n")
     clock.time += 1
-    assert secrets.current_api_key() == "pk_late"
+    assert secrets.current() == "pk_late"
 
 
 def test_a_watcher_does_not_show_the_key(mount: Mount) -> None:
     mount.put("pk_1")
     assert "pk_1" not in repr(watch(mount, Clock()))
+
+
+def test_the_secret_of_the_app_follows_its_file_too_and_is_masked(mount: Mount) -> None:
+    name = "PIPELINE_KLAVIYO__CLIENT_SECRET"
+    mount.put("first", name)
+    clock = Clock()
+    settings = load(None, {"PIPELINE_SECRETS_DIR": str(mount.folder)})
+    secrets = settings.client_secret(clock)
+    assert secrets.current() == "first"
+    mount.put("later", name)
+    clock.time += 1
+    assert secrets.current() == "later"
+    assert {"first", "later"} <= set(settings.secret_values())
