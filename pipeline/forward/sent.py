@@ -123,13 +123,16 @@ class Sent:
         """Whether all noted by now is on the topic; it waits a moment for it."""
         if self._gone == self._come:
             return True
-        asking = asyncio.get_running_loop().create_future()
-        self._asking.append((self._come, asking))
+        told = asyncio.get_running_loop().create_future()
+        asking = self._come, told
+        self._asking.append(asking)
         try:
             async with asyncio.timeout(TOLD_LIMIT):
-                await asking
+                await told
         except TimeoutError:
             return False
+        finally:
+            self._asking.remove(asking)
         return True
 
     async def run(self) -> None:
@@ -165,7 +168,6 @@ class Sent:
             for come, asking in self._asking:
                 if come <= self._gone and not asking.done():
                     asking.set_result(None)
-            self._asking = [each for each in self._asking if not each[1].done()]
         self._news.clear()
 
     async def _send(self, value: bytes) -> None:
