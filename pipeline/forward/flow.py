@@ -378,16 +378,19 @@ class Flow:
             await self._commit()
 
     async def _commit(self) -> bool:
-        """True if Kafka knows of all that has ended."""
+        """True if Kafka knows of all that has ended, the reverse direction before it."""
+        checkpoint, sent = self.checkpoint, self._sent
         async with self._committing:  # an older commit must not land after a newer one
-            marks = self.checkpoint.settled()
+            epoch, marks = checkpoint.epoch, checkpoint.settled()
             if not marks:
                 return True
-            if await self._told() and await self._consumer.commit(marks):
-                return True
-            self.checkpoint.unsettled(marks)
-            return False
-
-    async def _told(self) -> bool:
-        """Whether the reverse direction can know of all that has ended."""
-        return self._sent is None or await self._sent.told()
+            done = False
+            try:
+                told = sent is None or await sent.told()
+                # Meanwhile the partitions may have gone, and come back.
+                if told and checkpoint.epoch == epoch:
+                    done = await self._consumer.commit(marks)
+            finally:  # a job that waits here may be cancelled
+                if not done and checkpoint.epoch == epoch:
+                    checkpoint.unsettled(marks)
+            return done

@@ -166,3 +166,10 @@ def test_a_record_that_asks_for_much_weighs_much_and_leaves_nothing_behind() -> 
     assert checkpoint.bytes > before + 200_000
     checkpoint.close(ticket)
     assert checkpoint.bytes == 0
+
+
+def test_a_partition_of_which_nothing_was_read_has_nothing_to_commit() -> None:
+    checkpoint = Checkpoint()
+    checkpoint.assign(dict.fromkeys(PARTITIONS, ()))
+    checkpoint.unsettled(PARTITIONS)
+    assert checkpoint.settled() == {}
