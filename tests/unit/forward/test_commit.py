@@ -6,7 +6,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from pipeline.forward.flow import Flow
+from pipeline.forward.flow import DRAIN_BUDGET, Flow
 from pipeline.forward.source import Source
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
@@ -155,3 +155,27 @@ async def test_who_is_cancelled_in_a_commit_does_not_take_the_marks_along() -> N
     assert world.broker.commits == []
     await world.end()
     assert world.broker.commits == [10]
+
+
+@virtual
+async def test_the_last_commit_is_tried_again_within_its_budget() -> None:
+    world = World()
+    world.broker.produce(range(10))
+    await asyncio.sleep(0.7)
+    world.broker.refused = 2
+    await world.flow.revoked()
+    assert world.broker.commits == [10]
+    await world.end()
+
+
+@virtual
+async def test_a_last_commit_that_nobody_takes_does_not_hold_the_group_for_long() -> None:
+    world = World()
+    world.broker.produce(range(10))
+    await asyncio.sleep(0.7)
+    world.broker.refused = 1000
+    world.broker.slow = DRAIN_BUDGET
+    await world.flow.revoked()
+    assert world.broker.refused == 999, "no try begins after the budget"
+    assert world.broker.commits == []
+    await world.end()
