@@ -250,7 +250,7 @@ class Flow:
         for item in items:
             item.row = b""
             for ticket, _ in item.parts:
-                ticket.weigh(-ticket.record.size)
+                ticket.lighten()
         self._source.freed()
 
     def _tell(self, items: Sequence[Item]) -> None:
