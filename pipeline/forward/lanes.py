@@ -13,7 +13,6 @@ and little is sent again after a crash. Those that hold nothing but history come
 import asyncio
 import bisect
 import heapq
-import itertools
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -267,10 +266,12 @@ class Lanes:
         These end as a whole, so that nothing is sent again after a stop.
         """
         for lane in set(self._by_name.values()):
-            kept = list(itertools.takewhile(_begun, lane.items))
-            for item in lane.items[len(kept) :]:
+            # With what stands before them: of older records, if the lane was joined.
+            begun = [place for place, item in enumerate(lane.items, 1) if _begun(item)]
+            kept = max(begun, default=0)
+            for item in lane.items[kept:]:
                 self._waiting[item.kind] -= len(item.commands)
-            lane.items = kept
+            del lane.items[kept:]
             lane.queued = 0
             self._offer(lane)
 

@@ -326,3 +326,26 @@ def test_what_many_customers_share_does_not_move_all_that_waits_with_each() -> N
         assert lanes._by_name["e:pos@shop.dev"] is first, "it is never the shorter one"
     order = [item.sequence for item in first.items]
     assert order == list(range(40))
+
+
+def test_the_rest_of_a_begun_record_is_kept_behind_older_work() -> None:
+    """At a stop it ends as a whole, also if its lane was joined with another one."""
+    lanes = Lanes()
+    lanes.add(ticket(1), [profile(Identity(email="a@shop.dev"), title="Dr")])
+    ada = Identity(external_id="C1")
+    order = [event(ada, f"O-2:{n}") for n in range(3)]
+    for each in order:
+        each.profile = order[0].profile
+        each.identity = ada
+    lanes.add(begun := ticket(2), list(order))
+    out = lanes.take("event", parcel(2))
+    assert begun.begun
+    both = Identity(external_id="C1", email="a@shop.dev")
+    lanes.add(ticket(3), [event(both, "O-3")])
+    lanes.finish()
+    lanes.release(out)
+    assert lanes.rows == 2, "the update before it, and its last event"
+    lanes.release(lanes.take("profile", parcel(9)))
+    (item,) = lanes.take("event", parcel(9)).items
+    assert sequences(item) == [2]
+    assert lanes.rows == 0
