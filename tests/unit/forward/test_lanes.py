@@ -141,6 +141,8 @@ class History:
         for lane in self.lanes._by_name.values():
             order = [item.sequence for item in lane.items]
             assert order == sorted(order)
+            if not all(item.history for item in lane.items):
+                assert order[0] <= lane.live, "a live one waits among the last"
 
 
 @settings(max_examples=400)
@@ -289,6 +291,24 @@ def test_history_goes_last_and_a_live_event_takes_its_customer_along() -> None:
     lanes.add(ticket(6), [profile(Identity(external_id="C6"))])
     group = lanes.take("event", parcel(5))
     assert [sequences(item) for item in group.items] == [[2], [5], [4], [1], [3]]
+
+
+def test_a_live_event_between_history_does_not_wait_for_everybody_elses() -> None:
+    lanes, ada = Lanes(), Identity(external_id="C1")
+    lanes.add(ticket(1), [event(ada)])
+    group = lanes.take("event", parcel(1))
+    for number in range(2, 5):
+        other = Identity(external_id=f"C{number}")
+        lanes.add(ticket(number), [event(other, history=True)])
+    lanes.add(ticket(5), [event(ada, "O-5", history=True)])
+    lanes.add(ticket(6), [event(ada, "O-6")])
+    lanes.add(ticket(7), [event(ada, "O-7", history=True)])
+    lanes.release(group)
+    order = []
+    while items := (group := lanes.take("event", parcel(1))).items:
+        order += sequences(items[0])
+        lanes.release(group)
+    assert order == [5, 6, 2, 3, 4, 7]
 
 
 def test_history_sent_anew_still_goes_last() -> None:
