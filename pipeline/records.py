@@ -133,7 +133,17 @@ class Ticket:
     record ends; a neighbour item that was delivered does not undo it.
     """
 
-    __slots__ = ("begun", "done", "left", "lot", "outcome", "record", "sequence", "size")
+    __slots__ = (
+        "begun",
+        "done",
+        "left",
+        "light",
+        "lot",
+        "outcome",
+        "record",
+        "sequence",
+        "size",
+    )
 
     def __init__(self, record: Record, lot: Lot, sequence: int, size: int) -> None:
         self.record = record
@@ -144,6 +154,7 @@ class Ticket:
         self.outcome: Outcome = DELIVERED
         self.done = False
         self.begun = False  # something of it was handed out for sending
+        self.light = False  # a job has what it asks for
 
     def begin(self) -> None:
         """Something of it is handed out for sending."""
@@ -159,6 +170,12 @@ class Ticket:
         self.lot.bytes += change
         if self.begun:
             self.lot.begun += change
+
+    def lighten(self) -> None:
+        """A job has what it asks for: its bytes count once less, however many follow."""
+        if not self.light:
+            self.light = True
+            self.weigh(-self.record.size)
 
     def forget(self) -> None:
         """Let go of the bytes; what counts from now on is the offset."""

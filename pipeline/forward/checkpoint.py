@@ -32,6 +32,7 @@ class Checkpoint:
         self._lots: dict[Partition, Lot] = {}
         self._sequence = 0
         self.records = 0  # open tickets
+        self.epoch = 0  # a mark of an earlier one is not to be committed any more
 
     def assign(self, partitions: Mapping[Partition, Iterable[int]]) -> None:
         """A new assignment, with the offsets that ended already in each partition.
@@ -47,6 +48,7 @@ class Checkpoint:
             lot.live = False
         self._lots = {}
         self.records = 0
+        self.epoch += 1
 
     @property
     def bytes(self) -> int:
@@ -135,16 +137,18 @@ class Checkpoint:
         """
         marks = {}
         for partition, lot in self._lots.items():
-            if lot.changed:
+            below = lot.next
+            if below is None and lot.open:
+                below = lot.open[0].record.offset
+            if lot.changed and below is not None:
                 lot.changed = False
                 ended = sorted(lot.ahead)
                 ended += [each.record.offset for each in lot.open if each.done]
-                below = lot.next if lot.next is not None else lot.open[0].record.offset
                 marks[partition] = Mark(below, tuple(ended))
         return marks
 
     def unsettled(self, partitions: Iterable[Partition]) -> None:
-        """The broker did not take these."""
+        """The broker did not take these; they are of the present epoch."""
         for partition in partitions:
             lot = self._lots.get(partition)
             if lot is not None:

@@ -59,6 +59,8 @@ TURN: Final = 1000  # rows, a full request, or records until the batchers have t
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
 FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
+COMMITS: Final = 3  # tries of the last commit: a rebalance must not wait on for no use
+COMMIT_AGAIN: Final = 0.5  # s between two of them
 UNANSWERED: Final = 1.0  # s until a write counts as done for all that we can know
 DRAIN_BUDGET: Final = 20.0  # s; well under membership.REVOKE_BUDGET
 
@@ -248,7 +250,7 @@ class Flow:
         for item in items:
             item.row = b""
             for ticket, _ in item.parts:
-                ticket.weigh(-ticket.record.size)
+                ticket.lighten()
         self._source.freed()
 
     def _tell(self, items: Sequence[Item]) -> None:
@@ -346,6 +348,7 @@ class Flow:
         end, (3) abandon what does not, (4) commit what has ended, that above an open
         record included.
         """
+        deadline = asyncio.get_running_loop().time() + budget
         if self._resuming is not None:
             self._resuming.cancel()
         self._lanes.finish()
@@ -360,6 +363,18 @@ class Flow:
             )
         self._lanes.clear()
         await self._abandon()
+        await self._commit_last(deadline)
+
+    async def _commit_last(self, deadline: float) -> None:
+        """Commit what has ended: what is refused now is sent again, by the next owner.
+
+        No try begins after `deadline`, in the loop's seconds, but for the first.
+        """
+        now = asyncio.get_running_loop().time
+        for _ in range(COMMITS - 1):
+            if await self._commit() or now() + COMMIT_AGAIN > deadline:
+                return
+            await asyncio.sleep(COMMIT_AGAIN)
         await self._commit()
 
     async def _abandon(self) -> None:
@@ -378,16 +393,19 @@ class Flow:
             await self._commit()
 
     async def _commit(self) -> bool:
-        """True if Kafka knows of all that has ended."""
+        """True if Kafka knows of all that has ended, the reverse direction before it."""
+        checkpoint, sent = self.checkpoint, self._sent
         async with self._committing:  # an older commit must not land after a newer one
-            marks = self.checkpoint.settled()
+            epoch, marks = checkpoint.epoch, checkpoint.settled()
             if not marks:
                 return True
-            if await self._told() and await self._consumer.commit(marks):
-                return True
-            self.checkpoint.unsettled(marks)
-            return False
-
-    async def _told(self) -> bool:
-        """Whether the reverse direction can know of all that has ended."""
-        return self._sent is None or await self._sent.told()
+            done = False
+            try:
+                told = sent is None or await sent.told()
+                # Meanwhile the partitions may have gone, and come back.
+                if told and checkpoint.epoch == epoch:
+                    done = await self._consumer.commit(marks)
+            finally:  # a job that waits here may be cancelled
+                if not done and checkpoint.epoch == epoch:
+                    checkpoint.unsettled(marks)
+            return done

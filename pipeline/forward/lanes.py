@@ -13,7 +13,6 @@ and little is sent again after a crash. Those that hold nothing but history come
 import asyncio
 import bisect
 import heapq
-import itertools
 import operator
 from collections.abc import Iterator, Sequence
 from typing import Final, Protocol, TypeAlias
@@ -40,10 +39,11 @@ CARRIES: Final[dict[Kind, tuple[Kind, ...]]] = {
 
 class _Lane:
     # Plain lists: nearly every lane is short, and there are as many as customers.
-    __slots__ = ("bound", "busy", "items", "joined", "names", "queued")
+    __slots__ = ("bound", "busy", "items", "joined", "live", "names", "queued")
 
     def __init__(self, names: Sequence[str]) -> None:
-        self.items: list[Item] = []
+        self.items: list[Item] = []  # in the order of their sequence
+        self.live = 0  # sequence of the latest that was put in and cannot wait
         self.names = list(names)
         self.bound = NAMES  # so many names, and those nobody uses any more are dropped
         self.busy = 0  # requests in flight; more than one only after lanes were joined
@@ -93,11 +93,12 @@ def _begun(item: Item) -> bool:
     return any(ticket.begun for ticket, _ in item.parts)
 
 
-def _order(items: Sequence[Item]) -> int:
+def _order(lane: _Lane) -> int:
     """Where a lane stands among the ready: by its oldest item, or among the last."""
-    head = items[0]
-    waits = head.history and items[-1].history  # else a newer one waits for its head
-    return head.sequence + LAST if waits else head.sequence
+    head = lane.items[0]
+    if head.sequence > lane.live and head.history:  # nothing newer waits for it
+        return head.sequence + LAST
+    return head.sequence
 
 
 def _runs(commands: Sequence[Command]) -> list[list[Command]]:
@@ -145,8 +146,7 @@ class Lanes:
     def add(self, ticket: Ticket, commands: Sequence[Command]) -> None:
         """Queue what the record asks for. All commands are about one customer."""
         lane = self._lane(commands[0].identity.names())
-        items = lane.items
-        before_last = bool(items) and items[-1].history
+        items, live, now = lane.items, lane.live, ticket.sequence
         for run in _runs(commands):
             first = run[0]
             last = items[-1] if items else None
@@ -165,9 +165,11 @@ class Lanes:
                     lane.queued = 0  # it may stand among those of the kind before
             else:
                 items.append(last := Item(run, [(ticket, first)]))
+                if not last.history:
+                    lane.live = now
                 self._waiting[last.kind] += len(run)
             ticket.left += 1
-        if before_last and not items[-1].history:
+        if lane.live != live and live < items[0].sequence < now:
             lane.queued = 0  # it may stand among the last
         self._offer(lane)
 
@@ -250,7 +252,12 @@ class Lanes:
             lane.home().busy -= 1
         if group.era == self._era:
             for item in reversed(again):
-                self._lane(tuple(_names(item))).items.insert(0, item)
+                items = self._lane(tuple(_names(item))).items
+                if items and items[0].sequence < item.sequence:
+                    # The lane was joined with an older one meanwhile. It stays in order:
+                    # another join sorts it, and a new update goes into its last item.
+                    item.sequence = items[0].sequence
+                items.insert(0, item)
                 self._waiting[item.kind] += len(item.commands)
             for lane in group.lanes:
                 self._offer(lane.home())
@@ -262,10 +269,12 @@ class Lanes:
         These end as a whole, so that nothing is sent again after a stop.
         """
         for lane in set(self._by_name.values()):
-            kept = list(itertools.takewhile(_begun, lane.items))
-            for item in lane.items[len(kept) :]:
+            # With what stands before them: of older records, if the lane was joined.
+            begun = [place for place, item in enumerate(lane.items, 1) if _begun(item)]
+            kept = max(begun, default=0)
+            for item in lane.items[kept:]:
                 self._waiting[item.kind] -= len(item.commands)
-            lane.items = kept
+            del lane.items[kept:]
             lane.queued = 0
             self._offer(lane)
 
@@ -331,6 +340,7 @@ class Lanes:
             lane, other = other, lane
         other.joined = lane
         lane.busy += other.busy
+        lane.live = max(lane.live, other.live)
         lane.names += other.names
         for name in other.names:
             self._by_name[name] = lane
@@ -366,6 +376,6 @@ class Lanes:
         head = lane.items[0]
         self._entries += 1
         lane.queued = self._entries
-        heapq.heappush(self._ready[head.kind], (_order(lane.items), lane.queued, lane))
+        heapq.heappush(self._ready[head.kind], (_order(lane), lane.queued, lane))
         for some in self._wakes[head.kind]:
             some.set()

@@ -1,7 +1,10 @@
 """The committed offset is always the largest settled prefix of the current assignment."""
 
+import asyncio
 from dataclasses import dataclass, field
 from itertools import accumulate
+from typing import Any
+from unittest.mock import Mock
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,8 +12,12 @@ from msgspec import Raw
 
 from pipeline.forward.checkpoint import Checkpoint
 from pipeline.kafka import notes
-from pipeline.records import Mark, Partition, Record, Ticket
-from schemas.commands import CreateEvent, Identity
+from pipeline.observe.health import Health
+from pipeline.observe.metrics import Metrics
+from pipeline.records import Item, Mark, Partition, Record, Ticket
+from schemas.commands import CreateEvent, Identity, UpsertProfile
+from tests.parts import forward
+from tests.virtual_time import LoopClock, virtual
 
 PARTITIONS = (("customers", 0), ("orders", 0), ("orders", 1))
 
@@ -166,3 +173,36 @@ def test_a_record_that_asks_for_much_weighs_much_and_leaves_nothing_behind() -> 
     assert checkpoint.bytes > before + 200_000
     checkpoint.close(ticket)
     assert checkpoint.bytes == 0
+
+
+def test_a_partition_of_which_nothing_was_read_has_nothing_to_commit() -> None:
+    checkpoint = Checkpoint()
+    checkpoint.assign(dict.fromkeys(PARTITIONS, ()))
+    checkpoint.unsettled(PARTITIONS)
+    assert checkpoint.settled() == {}
+
+
+@virtual
+async def test_a_job_takes_the_bytes_of_a_record_off_once() -> None:
+    """One that was coalesced goes by several jobs until the bad part is found."""
+    metrics = Metrics()
+    klaviyo: Any = Mock(served="2026-07-15")
+    flow = forward(klaviyo, None, metrics, Health(metrics, LoopClock()))
+    flow._source = Mock()
+    checkpoint = flow.checkpoint
+    checkpoint.assign({PARTITIONS[0]: ()})
+    tickets = []
+    for offset in range(8):
+        ticket = checkpoint.open(Record(*PARTITIONS[0], offset, 0, None, b"v" * 60_000))
+        assert ticket is not None
+        tickets.append(ticket)
+    before = checkpoint.bytes
+    update = UpsertProfile(Identity("C1"), {}, {})
+    items = [Item([update], [(ticket, update) for ticket in tickets])]
+    while items:
+        flow._taken(items)
+        assert checkpoint.bytes == before - 8 * 60_000
+        items = [half for item in items if len(item.parts) > 1 for half in item.halves()]
+    checkpoint.close(*tickets)
+    assert checkpoint.bytes == 0
+    await asyncio.sleep(0)

@@ -136,13 +136,22 @@ class History:
                     self.left[sequence] -= 1
         self.lanes.release(group, back)
 
+    def in_order(self) -> None:
+        """Joining sorts the queues: what is out of order now goes wrong later."""
+        for lane in self.lanes._by_name.values():
+            order = [item.sequence for item in lane.items]
+            assert order == sorted(order)
+            if not all(item.history for item in lane.items):
+                assert order[0] <= lane.live, "a live one waits among the last"
+
 
 @settings(max_examples=400)
 @given(st.data())
 def test_order_per_customer_holds(data: st.DataObject) -> None:
     history = History()
     sequence = 0
-    for step in data.draw(st.lists(st.sampled_from("aaaattrr"), max_size=60)):
+    steps = st.lists(st.sampled_from("aaaattrr"), min_size=15, max_size=60)
+    for step in data.draw(steps):
         if step == "a":
             sequence += 1
             kinds = data.draw(st.lists(st.sampled_from(KINDS), min_size=1, max_size=3))
@@ -154,6 +163,7 @@ def test_order_per_customer_holds(data: st.DataObject) -> None:
             index = data.draw(st.integers(0, len(history.groups) - 1))
             again = data.draw(st.frozensets(st.integers(0, 3)))
             history.release(index, again)
+        history.in_order()
     # Whatever happened, all of it can be sent to its end, and then nothing is kept.
     for _ in range(10_000):
         while history.groups:
@@ -168,6 +178,33 @@ def test_order_per_customer_holds(data: st.DataObject) -> None:
     for kind in KINDS:
         assert not history.lanes.ready(kind)
         assert not history.lanes.waiting(kind)
+
+
+def test_what_comes_back_to_a_joined_lane_is_not_overtaken() -> None:
+    lanes = Lanes()
+    ada, mail, phone = (
+        Identity(external_id="C1"),
+        Identity(email="a@shop.dev"),
+        Identity(phone="+12025550101"),
+    )
+    lanes.add(ticket(1), [profile(ada, title="Dr")])
+    lanes.add(ticket(2), [event(mail)])
+    out = lanes.take("event", parcel(1))
+    both = Identity(external_id="C1", email="a@shop.dev")
+    lanes.add(ticket(3), [profile(both, title="Sir")])  # one with that of the first
+    lanes.release(out, out.items)
+    lanes.add(ticket(4), [event(phone)])
+    called = Identity(external_id="C1", phone="+12025550101")
+    lanes.add(ticket(5), [event(called)])  # joins once more
+    assert not lanes.take("profile", parcel(9)).items, "the third would go first"
+    order = []
+    while (
+        items := (group := lanes.take("event", parcel(1))).items
+        or (group := lanes.take("profile", parcel(1))).items
+    ):
+        order += [sequences(item) for item in items]
+        lanes.release(group)
+    assert order == [[2], [1, 3], [4], [5]]
 
 
 def test_waiting_profile_updates_of_a_customer_become_one() -> None:
@@ -256,6 +293,24 @@ def test_history_goes_last_and_a_live_event_takes_its_customer_along() -> None:
     assert [sequences(item) for item in group.items] == [[2], [5], [4], [1], [3]]
 
 
+def test_a_live_event_between_history_does_not_wait_for_everybody_elses() -> None:
+    lanes, ada = Lanes(), Identity(external_id="C1")
+    lanes.add(ticket(1), [event(ada)])
+    group = lanes.take("event", parcel(1))
+    for number in range(2, 5):
+        other = Identity(external_id=f"C{number}")
+        lanes.add(ticket(number), [event(other, history=True)])
+    lanes.add(ticket(5), [event(ada, "O-5", history=True)])
+    lanes.add(ticket(6), [event(ada, "O-6")])
+    lanes.add(ticket(7), [event(ada, "O-7", history=True)])
+    lanes.release(group)
+    order = []
+    while items := (group := lanes.take("event", parcel(1))).items:
+        order += sequences(items[0])
+        lanes.release(group)
+    assert order == [5, 6, 2, 3, 4, 7]
+
+
 def test_history_sent_anew_still_goes_last() -> None:
     lanes = Lanes()
     lanes.add(ticket(1), [event(Identity(external_id="C1"), history=True)])
@@ -291,3 +346,26 @@ def test_what_many_customers_share_does_not_move_all_that_waits_with_each() -> N
         assert lanes._by_name["e:pos@shop.dev"] is first, "it is never the shorter one"
     order = [item.sequence for item in first.items]
     assert order == list(range(40))
+
+
+def test_the_rest_of_a_begun_record_is_kept_behind_older_work() -> None:
+    """At a stop it ends as a whole, also if its lane was joined with another one."""
+    lanes = Lanes()
+    lanes.add(ticket(1), [profile(Identity(email="a@shop.dev"), title="Dr")])
+    ada = Identity(external_id="C1")
+    order = [event(ada, f"O-2:{n}") for n in range(3)]
+    for each in order:
+        each.profile = order[0].profile
+        each.identity = ada
+    lanes.add(begun := ticket(2), list(order))
+    out = lanes.take("event", parcel(2))
+    assert begun.begun
+    both = Identity(external_id="C1", email="a@shop.dev")
+    lanes.add(ticket(3), [event(both, "O-3")])
+    lanes.finish()
+    lanes.release(out)
+    assert lanes.rows == 2, "the update before it, and its last event"
+    lanes.release(lanes.take("profile", parcel(9)))
+    (item,) = lanes.take("event", parcel(9)).items
+    assert sequences(item) == [2]
+    assert lanes.rows == 0

@@ -2,11 +2,12 @@
 
 import asyncio
 import json
+import tracemalloc
 from typing import Any, cast
 
 import msgspec
 
-from pipeline.forward.sent import LARGEST, MOST, Sent
+from pipeline.forward.sent import HELD, LARGEST, MOST, Sent
 from pipeline.kafka.producer import Producer, Unwritable
 from pipeline.observe.health import Health
 from pipeline.observe.metrics import Metrics
@@ -50,7 +51,7 @@ def profile(number: int, **attributes: Any) -> Command:
     return UpsertProfile(Identity(external_id=f"C-{number}"), attributes, {})
 
 
-def event(number: int, **names: str) -> Command:
+def event(number: int, **names: str) -> CreateEvent:
     identity = Identity(external_id=f"C-{number}")
     return CreateEvent(identity, "Placed Order", "1", "t", msgspec.Raw(b"{}"), names)
 
@@ -81,7 +82,9 @@ async def test_an_outage_holds_offsets_back_and_loses_nothing() -> None:
     world = World()
     world.topic.away = True
     world.sent.note([profile(1, first_name="Ada")])
-    assert not await world.sent.told()
+    for _ in range(3):
+        assert not await world.sent.told()
+    assert not world.sent._asking, "nobody waits any more"
     assert "state topic" in world.health.waits()
     world.sent.note([profile(1, first_name="Bea", title="Dr")])
     world.topic.away = False
@@ -150,4 +153,60 @@ async def test_records_stay_small_and_many_customers_hold_the_reader() -> None:
     assert not world.sent.full
     assert len(world.topic.people()) == MOST + 1
     assert max(world.topic.sizes) < LARGEST + 100
+    await end(world)
+
+
+@virtual
+async def test_customers_who_come_back_hold_no_more_in_an_outage() -> None:
+    """Of their orders only the names count, and of two updates one is left."""
+    world = World()
+    world.topic.away = True
+    await asyncio.sleep(0)
+
+    def note_all(since: int) -> None:
+        for number in range(since, since + 20):
+            for customer in range(50):
+                world.sent.note([profile(customer, title=f"{number}")])
+                one = event(customer, first_name=f"{number // 5}")
+                one.properties = msgspec.Raw(b'"%b"' % (b"%d" % number * 5_000))
+                world.sent.note([one])
+
+    tracemalloc.start()
+    try:
+        note_all(10)
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(5):
+            note_all(30)
+        after, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert before < 1_000_000
+    assert after < before * 1.2
+    assert not world.sent.full
+    world.topic.away = False
+    await asyncio.sleep(60)
+    assert await world.sent.told()
+    content = {"external_id": "C-7", "title": "49", "first_name": "9"}
+    assert world.topic.people()["i:C-7"] == content
+    await end(world)
+
+
+@virtual
+async def test_much_that_was_written_holds_the_reader_until_it_is_told() -> None:
+    world = World()
+    world.topic.away = True
+    count = 0
+    while not world.sent.full:
+        who = Identity(external_id=f"C-{count % 500}")
+        fields = {f"field_{count}": "x" * 10_000}
+        world.sent.note([UpsertProfile(who, {}, fields)])
+        count += 1
+        await asyncio.sleep(0)
+    assert count * 10_000 < HELD
+    await asyncio.sleep(30)
+    assert world.sent.full, "what is being written counts as well"
+    world.topic.away = False
+    await asyncio.sleep(600)
+    assert not world.sent.full
+    assert world.sent._bytes == 0
     await end(world)
