@@ -39,6 +39,7 @@ if TYPE_CHECKING:  # OpenTelemetry is an extra, and off
     from pipeline.observe.tracing import Tracing
 
 __all__ = [
+    "VERSION",
     "account",
     "connect",
     "owned",
@@ -48,7 +49,7 @@ __all__ = [
 
 SPREAD: Final = 2.0  # s; more would be felt at each start, and a 429 is waited out
 ERASES: Final = "data-privacy:write"  # the scope nobody needs to be asked for otherwise
-_OWN: Final = f"klaviyo-pipeline/{version('klaviyo-pipeline')}"  # reads a file
+VERSION: Final = version("klaviyo-pipeline")  # reads a file
 
 
 @asynccontextmanager
@@ -256,4 +257,4 @@ def _oauth(settings: Settings) -> OAuth:
 
 
 def _agent(settings: Settings) -> str:
-    return f"{_OWN} ({settings.subscription.version})"
+    return f"klaviyo-pipeline/{VERSION} ({settings.subscription.version})"

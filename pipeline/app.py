@@ -21,13 +21,12 @@ from collections.abc import (
 )
 from contextlib import AsyncExitStack
 from functools import partial
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 import structlog
 import uvloop
 
-from pipeline.access import connect, owned, same_account, spread
+from pipeline.access import VERSION, connect, owned, same_account, spread
 from pipeline.clock import SYSTEM
 from pipeline.errors import SettingsError
 from pipeline.forward.asked import Asked
@@ -97,9 +96,7 @@ class App:
             self.metrics,
             self.page.routes() if self.page else (),
         )
-        self.metrics.build.labels(
-            version("klaviyo-pipeline"), settings.klaviyo.api_revision
-        ).set(1)
+        self.metrics.build.labels(VERSION, settings.klaviyo.api_revision).set(1)
         self._log = structlog.get_logger("app")
 
     async def run(self, stop: asyncio.Event) -> None:

@@ -20,6 +20,7 @@ from pipeline.clock import Clock
 from pipeline.forward.audit import Audit
 from pipeline.forward.batch import Batcher, Carry
 from pipeline.forward.checkpoint import Checkpoint
+from pipeline.forward.commits import Commits
 from pipeline.forward.consent import Consents
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.deletions import Deletions
@@ -59,8 +60,6 @@ TURN: Final = 1000  # rows, a full request, or records until the batchers have t
 COMMIT_EVERY: Final = 1.0  # s; bounds what a crash sends again
 STOP_BUDGET: Final = 6.0  # s for what is in flight at a stop; the whole stop takes <= 10
 FULL_LOOK: Final = 0.1  # s; the topic that is told what was sent is slower than Klaviyo
-COMMITS: Final = 3  # tries of the last commit: a rebalance must not wait on for no use
-COMMIT_AGAIN: Final = 0.5  # s between two of them
 UNANSWERED: Final = 1.0  # s until a write counts as done for all that we can know
 DRAIN_BUDGET: Final = 20.0  # s; well under membership.REVOKE_BUDGET
 
@@ -102,6 +101,7 @@ class Flow:
         self._health = health
         self._metrics = metrics
         self.checkpoint = Checkpoint()
+        self._commits = Commits(self.checkpoint, sent)
         self._tally = Tally(metrics, clock)
         self._lanes = Lanes()
         carry = self._carry if tracing is None else self._traced(tracing)
@@ -109,7 +109,6 @@ class Flow:
         self._letters: set[asyncio.Task[None]] = set()
         self._held: list[Record] = []  # read, but not admitted: a flood halts the flow
         self._unread: list[Record] = []  # read, but their schemas are not known yet
-        self._committing = asyncio.Lock()
         self._log = structlog.get_logger("forward")
 
     # -- the way of a record -----------------------------------------------------------
@@ -119,7 +118,7 @@ class Flow:
 
         Raises what the source raises at start (`OffsetsMissing`, `OffsetsLost`).
         """
-        self._consumer = consumer
+        self._consumer = self._commits.consumer = consumer
         self._source = source
         reader = asyncio.create_task(self._read(stop))
         tasks = [reader, asyncio.create_task(self._commit_often())]
@@ -237,7 +236,7 @@ class Flow:
     ) -> Sequence[Outcome | None]:
         if route.jobs and self._imports:
             return await self._imports.send(
-                group.items, permit, self._commit, self._taken
+                group.items, permit, self._commits.now, self._taken
             )
         if route.kind in ENDS:
             return await self._deletions.send(group.items, permit)
@@ -363,19 +362,7 @@ class Flow:
             )
         self._lanes.clear()
         await self._abandon()
-        await self._commit_last(deadline)
-
-    async def _commit_last(self, deadline: float) -> None:
-        """Commit what has ended: what is refused now is sent again, by the next owner.
-
-        No try begins after `deadline`, in the loop's seconds, but for the first.
-        """
-        now = asyncio.get_running_loop().time
-        for _ in range(COMMITS - 1):
-            if await self._commit() or now() + COMMIT_AGAIN > deadline:
-                return
-            await asyncio.sleep(COMMIT_AGAIN)
-        await self._commit()
+        await self._commits.last(deadline)
 
     async def _abandon(self) -> None:
         """Cancel what is in flight: an abandoned item is neither settled nor lost."""
@@ -390,22 +377,4 @@ class Flow:
             await asyncio.sleep(COMMIT_EVERY)
             self._health.beat("commit")
             self._tally.state(self.checkpoint, self._lanes.in_flight, self._consumer)
-            await self._commit()
-
-    async def _commit(self) -> bool:
-        """True if Kafka knows of all that has ended, the reverse direction before it."""
-        checkpoint, sent = self.checkpoint, self._sent
-        async with self._committing:  # an older commit must not land after a newer one
-            epoch, marks = checkpoint.epoch, checkpoint.settled()
-            if not marks:
-                return True
-            done = False
-            try:
-                told = sent is None or await sent.told()
-                # Meanwhile the partitions may have gone, and come back.
-                if told and checkpoint.epoch == epoch:
-                    done = await self._consumer.commit(marks)
-            finally:  # a job that waits here may be cancelled
-                if not done and checkpoint.epoch == epoch:
-                    checkpoint.unsettled(marks)
-            return done
+            await self._commits.now()

@@ -179,7 +179,7 @@ async def cancelled_after(turns: int) -> World:
             await asyncio.sleep(0.001)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
-    await flow._commit()  # the worst moment for it: everything was just cancelled
+    await flow._commits.now()  # the worst moment for it: everything was just cancelled
     assert len(asyncio.all_tasks()) == 1, "a task was left behind"
     return world  # type: ignore[no-any-return]
 

@@ -148,7 +148,7 @@ async def test_who_is_cancelled_in_a_commit_does_not_take_the_marks_along() -> N
     world.broker.slow = 0.5
     world.broker.produce(range(10))
     await asyncio.sleep(0.7)
-    committing = asyncio.create_task(world.flow._commit())
+    committing = asyncio.create_task(world.flow._commits.now())
     await asyncio.sleep(0.1)
     committing.cancel()
     await asyncio.gather(committing, return_exceptions=True)
