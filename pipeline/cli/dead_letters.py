@@ -118,7 +118,8 @@ def replay(
 ) -> None:
     """Send open letters again, the normal way; each one once.
 
-    One that fails again becomes a new letter that carries its history.
+    One that fails again becomes a new letter that carries its history. One call runs at a
+    time: a second one waits for the first.
     """
     settings = Options.of(context).settings()
 

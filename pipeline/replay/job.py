@@ -7,6 +7,7 @@ Nothing here decides what a record does in Klaviyo. A call that is interrupted l
 account in the state topic, and the same call goes on with it.
 """
 
+import random
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pipeline.access import same_account
+from pipeline.clock import SYSTEM
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -29,6 +31,7 @@ from pipeline.replay.selection import Everything, Later, Selection, Touched, Wat
 from pipeline.replay.shelf import Origin, followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.replay.tools import Tools
+from pipeline.replay.turn import Turn
 from pipeline.replay.waiting import connecting
 from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.stages import context, require_history
@@ -88,8 +91,11 @@ class Job:
     async def letters(self, reason: str | None, name: str | None) -> Summary:
         """Send the open dead letters of that reason, or the one of that id, again."""
         topic = self._tools.settings.topics.dead_letters
+        # What was there when it was called: not what a call that is waited for adds.
         found = await spans(self._tools.kafka, self._tools.settings.kafka, Asked(topic))
-        async with self._state("dead-letters") as state:
+        async with self._turn(), self._state("dead-letters") as state:
+            if self._tools.stop.is_set():
+                return self._ended()
             marks = Marks(state)
             await marks.load()
             planner = self._planner(Originals)
@@ -259,6 +265,18 @@ class Job:
     def _shown(self) -> DeadLetters:
         assert self._tools.dry is not None  # noqa: S101  asked for in a dry run only
         return Shown(self._tools.dry.show)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Be the only one that sends dead letters again; a dry run sends none."""
+        if self._tools.dry is not None:
+            yield
+            return
+        async with self._state("replaying") as state:
+            turn = Turn(state, self._tools.health, SYSTEM, random.Random().random)  # noqa: S311  when to look, not a secret
+            await self._waited(turn.wait())
+            async with turn.kept():
+                yield
 
     @asynccontextmanager
     async def _state(self, owner: str) -> AsyncIterator[State]:

@@ -229,3 +229,17 @@ async def test_calls_at_once_change_nothing_and_the_marks_stay_true(rig: Rig) ->
     names = {n % 40: f"n{n}" for n in range(80)}
     found = {n: rig.profile(f"C-{n}")["first_name"] for n in range(40)}
     assert found == names
+
+
+@pytest.mark.timeout(120)
+async def test_two_replays_at_once_send_each_letter_once(rig: Rig) -> None:
+    """What fails again is one new letter, not one of each call."""
+    await rig.send(refused_customer(number) for number in range(30))
+    topic = ("replay", "--topic", rig.customers)
+    assert "30 dead-lettered" in (await call(rig, *topic)).out
+    letters = ("dead-letters", "replay")
+    ended = await asyncio.gather(*(call(rig, *letters) for _ in range(2)))
+    assert [each.code for each in ended] == [0, 0], ended
+    told = "".join(each.err for each in ended)
+    assert "another dead-letters replay runs" in told
+    assert await listed(rig) == {"schema": ["30", "30", "0"]}
