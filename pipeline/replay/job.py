@@ -27,8 +27,16 @@ from pipeline.replay.account import Account
 from pipeline.replay.carry import Carrier
 from pipeline.replay.letters import Letter, Marks, OpenLetters, Originals
 from pipeline.replay.outcome import Summary
-from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
-from pipeline.replay.shelf import Origin, followed, letters, there
+from pipeline.replay.selection import (
+    Everything,
+    Later,
+    Origin,
+    Selection,
+    Touched,
+    Unlettered,
+    Watched,
+)
+from pipeline.replay.shelf import followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.replay.tools import Tools
 from pipeline.replay.turn import Turn
@@ -78,10 +86,12 @@ class Job:
                 account.begin(found)
             new = self._letters(Unless)
             new.known = await self._known(found)
+            meant = Unlettered(selection, new.known, done, planner)
             await self._carrier.carry(
-                "sending", found, selection, planner, new, account.settled, done
+                "sending", found, meant, planner, new, account.settled, done
             )
-            self.summary.there = new.count
+            self.summary.left(meant.count)
+            self.summary.there += new.count
             if not self._tools.stop.is_set():
                 await self._newest_wins({each: span.to for each, span in found.items()})
             if not self._tools.stop.is_set():
@@ -102,14 +112,21 @@ class Job:
             chosen = OpenLetters(marks, planner.plan, reason=reason, name=name)
             if self._tools.dry is not None:
                 await self._carrier.carry(
-                    "showing", found, chosen, planner, self._shown(), _nothing
+                    "showing",
+                    found,
+                    chosen,
+                    planner,
+                    self._shown(),
+                    _nothing,
+                    brake=False,
                 )
             else:
                 left = await self._waited(followed(self._shelf(found), marks))
                 await marks.put([each.mark for each in left or ()], "sent")
                 again = self._letters(Again)
+                # They are dead letters already: no brake keeps them from it.
                 await self._carrier.carry(
-                    "sending", found, chosen, planner, again, chosen.settled
+                    "sending", found, chosen, planner, again, chosen.settled, brake=False
                 )
             self.summary.cut = chosen.cut
             if self._tools.dry is None and not self._tools.stop.is_set():
