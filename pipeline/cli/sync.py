@@ -49,7 +49,7 @@ def profile(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="ID", help="Klaviyo's profile id.")],
 ) -> None:
-    """Fetch one profile from Klaviyo and publish it, if it is news."""
+    """Fetch one profile from Klaviyo and publish it, also if nothing has changed."""
     import uvloop
 
     from pipeline.app import App, stop_on_signal
@@ -66,7 +66,7 @@ def profile(
         return (
             f"published as {kind}"
             if kind
-            else "no news: published or written by us before"
+            else "published as it is; nothing has changed since it was last published"
         )
 
     try:
