@@ -101,7 +101,7 @@ def show(
     table(("what", "found"), [*_told(one, mark)])
     if value:
         typer.echo(f"key: {_text(one.record.key)}")
-        for header, content in one.original().headers:
+        for header, content in one.headers:
             typer.echo(f"header {header}: {_text(content)}")
         typer.echo(f"value:\n{_text(one.record.value)}")
 

@@ -72,6 +72,15 @@ class Letter(msgspec.Struct, frozen=True):
         """The key under which its fate is kept."""
         return f"{self.id}/{self.topic}/{self.partition}/{self.offset}"
 
+    @property
+    def headers(self) -> tuple[tuple[str, bytes], ...]:
+        """Those that it carries and that tell nothing of why it is a letter."""
+        return tuple(
+            each
+            for each in self.record.headers
+            if each[0] == HISTORY or not _told_by_us(each[0])
+        )
+
     def original(self) -> Record:
         """The record as it first was, with its history."""
         failure = Failure(

@@ -66,11 +66,14 @@ async def test_letters_are_listed_replayed_once_and_keep_their_history(rig: Rig)
     assert [each["reason"] for each in history] == ["schema"]
     listed = await call(rig, "dead-letters", "list", "--each")
     (line,) = listed.out.splitlines()[1:]
+    first = await call(rig, "dead-letters", "show", "0:0", "--value")
+    assert "header" not in first.out  # it came with none, and has no history yet
     shown = await call(rig, "dead-letters", "show", line.split()[0])
     assert "failed before" in shown.out
     assert "C-1" not in shown.out
     valued = await call(rig, "dead-letters", "show", line.split()[0], "--value")
     assert "C-1" in valued.out
+    assert "header klaviyo.history: [" in valued.out
 
 
 @pytest.mark.timeout(90)
