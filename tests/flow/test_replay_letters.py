@@ -155,6 +155,10 @@ async def test_a_discard_needs_a_reason_and_is_recorded(rig: Rig) -> None:
     assert (await call(rig, "dead-letters", "discard", "--why", " ", "--all")).code == 2
     assert (await call(rig, "dead-letters", "discard", "--why", "test data")).code == 2
     name = (await call(rig, "dead-letters", "list", "--each")).out.splitlines()[1].split()
+    for words in (("replay",), ("discard", "--why", "x")):
+        other = await call(rig, "dead-letters", *words, name[0], "--reason", "refused")
+        assert other.code == 0
+        assert f"{name[0]} has the reason schema, not refused" in other.out
     done = await call(rig, "dead-letters", "discard", name[0], "--why", "test data")
     assert done.out == "1 discarded\n"
     shown = await call(rig, "dead-letters", "show", name[0])

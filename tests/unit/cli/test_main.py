@@ -145,6 +145,27 @@ def test_wrong_usage_is_exit_2(
     assert "Usage: klaviyo-pipeline" in printed.out + printed.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sync", "customer", ""],
+        ["sync", "order", " "],
+        ["sync", "profile", ""],
+        ["replay", "--topic", ""],
+        ["backfill", "--topic", ""],
+        ["dead-letters", "show", "abc"],
+        ["dead-letters", "replay", "1:"],
+        ["dead-letters", "discard", "1-2", "--why", "x"],
+    ],
+)
+def test_a_blank_or_malformed_name_is_exit_2_before_anybody_is_asked(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "it is blank" in said or "PARTITION:OFFSET" in said
+
+
 def test_settings_errors_are_exit_2_with_place_and_cure(tmp_path: Path) -> None:
     (tmp_path / "pipeline.toml").write_text("[klavio]\napi_key = 'pk_x'\n")
     environ = {"PIPELINE_KLAVIYO_API_KEY": SECRET, "PIPELINE_HTTP__PORT": SECRET}
