@@ -73,7 +73,7 @@ class Letter(msgspec.Struct, frozen=True):
         return f"{self.id}/{self.topic}/{self.partition}/{self.offset}"
 
     @property
-    def headers(self) -> tuple[tuple[str, bytes], ...]:
+    def headers(self) -> tuple[tuple[str, bytes | None], ...]:
         """Those that it carries and that tell nothing of why it is a letter."""
         return tuple(
             each
@@ -115,7 +115,9 @@ class Mark(msgspec.Struct, frozen=True):
 
 def letter(record: Record) -> Letter | None:
     """Read a record of the dead-letter topic; None if it is no letter of ours."""
-    told = {name: value.decode(errors="replace") for name, value in record.headers}
+    told = {
+        name: (value or b"").decode(errors="replace") for name, value in record.headers
+    }
     partition, offset = (
         told.get(_CONNECT + each, "") for each in ("partition", "offset")
     )
