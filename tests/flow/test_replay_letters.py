@@ -103,6 +103,7 @@ async def test_the_newest_wins_where_a_broker_finds_nothing_by_time(rig: Rig) ->
     dated = await call(rig, *topic, "--from", "2000-01-01")
     assert dated.code == 2
     assert "by its time" in dated.err
+    assert "the embedded one does not" in dated.err
 
 
 @pytest.mark.timeout(90)
