@@ -6,12 +6,12 @@ the same value back is published. Pure but for the view, which it only reads.
 """
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 import msgspec
 from msgspec import Raw
 
-from pipeline.reverse.cursor import stamp
 from pipeline.reverse.view import Known, Sent, View
 from schemas import profile_content, profile_update
 from schemas.profile_content import Content, Row
@@ -173,7 +173,7 @@ def _as_known(who: str, known: Known, now: float) -> Change:
         "updated",
         who,
         known.content,
-        occurred_at=stamp(int(known.at)),
+        occurred_at=datetime.fromtimestamp(int(known.at), UTC).isoformat(),
         observed_at=now,
         paths=[],
         before=known.content,

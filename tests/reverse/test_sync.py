@@ -124,3 +124,22 @@ async def test_what_keeps_it_from_being_published_says_what_to_do(
             with pytest.raises(said, match=r"[Cc]all again") as raised:
                 await world.flow.sync(ada.id)
     assert raised.value.exit_code == said.exit_code
+
+
+@virtual
+async def test_an_older_sight_than_was_published_takes_nothing_back() -> None:
+    """A copy of Klaviyo's that lags behind: what is known is published."""
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        async with Virtual() as world:
+            ada = world.make("ada", title="Dr")
+            world.start()
+            await world.pass_(60)
+            await world.end()
+            ada.fields["title"] = "before"
+            ada.updated -= 30
+            assert await world.flow.sync(ada.id) is None
+    first, again = world.topics.messages
+    assert again["profile"]["title"] == "Dr"
+    assert again["occurred_at"] == first["occurred_at"]
+    assert (again["changed"], again["previous"]) == ([], {})
