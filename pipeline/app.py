@@ -233,7 +233,7 @@ class App:
         return partial(_beside, leader.run, flow.run)
 
     async def sync_profile(self, who: str) -> reverse.Kind | None:
-        """Fetch one profile from Klaviyo and publish it if it is news; say as what.
+        """Fetch one profile from Klaviyo and publish it; say as what it is news, if so.
 
         Raises `PipelineError`.
         """

@@ -56,7 +56,10 @@ DeadReason: TypeAlias = Literal[
 
 
 class Record(msgspec.Struct, frozen=True, gc=False):
-    """One Kafka record, its bytes untouched. `timestamp` is in ms since the epoch."""
+    """One Kafka record, its bytes untouched. `timestamp` is in ms since the epoch.
+
+    A header's value may be null, which is not the same as blank.
+    """
 
     topic: str
     partition: int
@@ -64,7 +67,7 @@ class Record(msgspec.Struct, frozen=True, gc=False):
     timestamp: int
     key: bytes | None
     value: bytes | None
-    headers: tuple[tuple[str, bytes], ...] = ()
+    headers: tuple[tuple[str, bytes | None], ...] = ()
 
     @property
     def size(self) -> int:

@@ -77,13 +77,14 @@ def forward(
     asked: Asked | None = None,
     tracing: "Tracing | None" = None,
     *,
+    flood: Flood | None = None,
     writes: bool = True,
 ) -> Flow:
     """Join the stages of the forward direction, as the settings say.
 
     Without `imports` no profile goes by bulk. `sent` is told what Klaviyo took. Without
     `asked` what was asked for lately is forgotten at the end; without `writes` nothing is
-    kept of what is learnt, as nothing is sent.
+    kept of what is learnt, as nothing is sent. `flood`: another brake.
     """
     facts: list[Facts] = []
 
@@ -126,7 +127,7 @@ def forward(
         consents=consents,
         sent=sent,
         dead_letters=dead_letters,
-        flood=Flood(settings.deliver.malformed_limit, health),
+        flood=flood or Flood(settings.deliver.malformed_limit, health),
         audit=Audit(
             client,
             settings.audit.sample,

@@ -19,7 +19,7 @@ from schemas.registry import ANY, EVENT_TYPES
 
 __all__ = ["Headers", "decode"]
 
-Headers = Sequence[tuple[str, bytes]]
+Headers = Sequence[tuple[str, bytes | None]]
 
 ORIGIN: Final = ("origin", b"klaviyo")  # what the reverse direction writes on its records
 
@@ -66,7 +66,7 @@ def decode(
 
 def _guarded(
     value: bytes,
-    headers: dict[str, bytes],
+    headers: dict[str, bytes | None],
     mappings: Sequence[Mapping],
     *,
     tombstone: bool = False,
@@ -90,7 +90,7 @@ def _guarded(
         return _TOO_DEEP
 
 
-def _plain(value: bytes, headers: dict[str, bytes]) -> Event | None:
+def _plain(value: bytes, headers: dict[str, bytes | None]) -> Event | None:
     """Return the event of a message that is surely in no envelope: read at one go.
 
     What is no such message, or is a faulty one, is looked into by `_read`.
@@ -106,7 +106,7 @@ def _plain(value: bytes, headers: dict[str, bytes]) -> Event | None:
 
 
 def _read(
-    value: bytes, headers: dict[str, bytes], mappings: Sequence[Mapping]
+    value: bytes, headers: dict[str, bytes | None], mappings: Sequence[Mapping]
 ) -> Event | Mapped | Ended:
     # `Mappings.of` gives those of the topic alone, or those of no topic.
     foreign = bool(mappings) and bool(mappings[0].from_topic)

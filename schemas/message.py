@@ -54,7 +54,7 @@ _TEXT: Final = msgspec.json.Decoder(str)
 
 def opened(
     value: bytes,
-    headers: dict[str, bytes],
+    headers: dict[str, bytes | None],
     foreign: bool,  # noqa: FBT001  on the way of every record
 ) -> Message | Skipped | Rejected:
     """Return the message; `foreign` ones need neither a type nor any shape of ours."""
@@ -95,7 +95,7 @@ def _structured(value: bytes, head: _Head) -> Message | Rejected:
     return Message(head.type, body, path, attributes)
 
 
-def _binary(value: bytes, headers: dict[str, bytes]) -> Message | Rejected:
+def _binary(value: bytes, headers: dict[str, bytes | None]) -> Message | Rejected:
     tag = (headers["ce_type"] or b"").decode()
     if not tag:
         return Rejected("malformed", "decode", "$", "the header ce_type is blank")

@@ -58,7 +58,10 @@ class ChangedProfile(msgspec.Struct, omit_defaults=True):
 
 
 class ProfileChanged(msgspec.Struct, omit_defaults=True):
-    """One change of one profile; `previous` holds the old value of a changed path."""
+    """One change of one profile; `previous` holds the old value of a changed path.
+
+    Both are empty where nothing changed: somebody asked for the profile as it is.
+    """
 
     type: Kind
     id: str

@@ -16,7 +16,7 @@ from pipeline.cli.demo import demo
 from pipeline.cli.login import login
 from pipeline.cli.logout import logout
 from pipeline.cli.options import Options
-from pipeline.cli.output import complain, quiet_end
+from pipeline.cli.output import complain, quiet_end, streams, unprinted
 from pipeline.cli.replay import backfill, replay
 from pipeline.cli.run import run
 from pipeline.cli.sandbox import sandbox
@@ -48,8 +48,20 @@ GROUPS: Final = (sync, dead_letters)
 def main(arguments: list[str] | None = None) -> int:
     """Run one command and return its exit code.
 
-    0 done, 1 failed, 2 usage or settings, 3 credential refused, 4 Kafka unreachable.
+    0 done, 1 failed, 2 usage or settings, 3 credential refused, 4 Kafka unreachable,
+    130 ended by Ctrl-C.
     """
+    streams()
+    try:
+        return _ended(arguments)
+    except OSError as error:
+        if (lost := unprinted(error)) is None:
+            raise
+        complain(lost)
+        return lost.exit_code
+
+
+def _ended(arguments: list[str] | None) -> int:
     try:
         application()(arguments, prog_name=NAME)
     except PipelineError as error:

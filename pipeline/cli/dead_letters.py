@@ -1,6 +1,7 @@
 """`dead-letters`: look at what Klaviyo could not take, send it again, or put it away."""
 
 import datetime as dt
+import re
 from collections import Counter
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -37,6 +38,15 @@ def _known(reason: str | None) -> str | None:
     return reason
 
 
+def _id(name: str | None) -> str | None:
+    if name is not None and not re.fullmatch(r"[0-9]+:[0-9]+", name):
+        raise SettingsError(
+            f"{name!r} is no id of a dead letter, which is PARTITION:OFFSET, as 0:17. "
+            "Which there are: klaviyo-pipeline dead-letters list --each."
+        )
+    return name
+
+
 dead_letters = typer.Typer(
     name="dead-letters",
     help="Look at dead letters, send them again, put them away.",
@@ -47,7 +57,8 @@ Reason = Annotated[
     typer.Option(metavar="R", callback=_known, help="Letters with this reason."),
 ]
 Name = Annotated[
-    str | None, typer.Argument(metavar="ID", help="One letter, as PARTITION:OFFSET.")
+    str | None,
+    typer.Argument(metavar="ID", callback=_id, help="One letter, as PARTITION:OFFSET."),
 ]
 
 
@@ -89,7 +100,9 @@ def list_(
 @dead_letters.command()
 def show(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ID", help="As PARTITION:OFFSET.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", callback=_id, help="As PARTITION:OFFSET.")
+    ],
     *,
     value: Annotated[
         bool,
@@ -101,7 +114,7 @@ def show(
     table(("what", "found"), [*_told(one, mark)])
     if value:
         typer.echo(f"key: {_text(one.record.key)}")
-        for header, content in one.original().headers:
+        for header, content in one.headers:
             typer.echo(f"header {header}: {_text(content)}")
         typer.echo(f"value:\n{_text(one.record.value)}")
 
@@ -118,15 +131,16 @@ def replay(
 ) -> None:
     """Send open letters again, the normal way; each one once.
 
-    One that fails again becomes a new letter that carries its history.
+    One that fails again becomes a new letter that carries its history. One call runs at a
+    time: a second one waits for the first.
     """
     settings = Options.of(context).settings()
 
     async def work(job: "Job") -> "Summary":
         return await job.letters(reason, name)
 
-    if name is not None and (fate := _fate_of(context, name)) != "open":
-        typer.echo(f"{name} is {fate} already; nothing was sent.")
+    if name is not None and (why_not := _why_not(context, name, reason)):
+        typer.echo(f"{name} {why_not}; nothing was sent.")
         return
     summary = again(settings, work, dry=dry_run)
     if summary.cut:
@@ -155,8 +169,8 @@ def discard(
     if name is None and reason is None and not every:
         raise SettingsError("Say which letters: an ID, --reason R, or --all.")
     count = _at_desk(context, lambda desk: desk.discard(reason, name, why.strip()))
-    if count == 0 and name is not None and (fate := _fate_of(context, name)) != "open":
-        typer.echo(f"{name} is {fate} already.")
+    if not count and name is not None and (why_not := _why_not(context, name, reason)):
+        typer.echo(f"{name} {why_not}.")
         return
     typer.echo(f"{count} discarded")
 
@@ -182,10 +196,17 @@ def _at_desk(
         shown.clear()
 
 
-def _fate_of(context: typer.Context, name: str) -> str:
-    """Raises `NoSuchLetter`."""
-    _, mark = _at_desk(context, lambda desk: desk.one(name))
-    return "open" if mark is not None and mark.fate == "sent" else _fate(mark)
+def _why_not(context: typer.Context, name: str, reason: str | None) -> str:
+    """Say what keeps a letter from being meant, blank if nothing does.
+
+    Raises `NoSuchLetter`.
+    """
+    one, mark = _at_desk(context, lambda desk: desk.one(name))
+    if mark is not None and mark.fate != "sent":
+        return f"is {_fate(mark)} already"
+    if reason is not None and one.reason != reason:
+        return f"has the reason {one.reason}, not {reason}"
+    return ""
 
 
 def _fate(mark: "Mark | None") -> str:

@@ -11,7 +11,17 @@ import typer
 if TYPE_CHECKING:  # settings are slow to import, and --help needs none
     from pipeline.settings import Settings
 
-__all__ = ["Options"]
+__all__ = ["Options", "given"]
+
+
+def given(value: str) -> str:
+    """Refuse a blank value: a variable of a script that was never set, mostly.
+
+    Raises `BadParameter`, which is exit 2.
+    """
+    if not value.strip():
+        raise typer.BadParameter("it is blank")
+    return value
 
 
 class Options:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.again import again
-from pipeline.cli.options import Options
+from pipeline.cli.options import Options, given
 from pipeline.errors import SettingsError
 
 if TYPE_CHECKING:  # slow to import, and --help needs none
@@ -15,7 +15,9 @@ if TYPE_CHECKING:  # slow to import, and --help needs none
 
 __all__ = ["backfill", "replay"]
 
-Topic = Annotated[str, typer.Option("--topic", metavar="T", help="Topic to read.")]
+Topic = Annotated[
+    str, typer.Option("--topic", metavar="T", callback=given, help="Topic to read.")
+]
 Partition = Annotated[
     int | None, typer.Option(min=0, metavar="P", help="This partition alone.")
 ]
@@ -78,7 +80,10 @@ def _command(name: str, what: str, *, backfill: bool) -> Callable[..., None]:
         async def work(job: "Job") -> "Summary":
             return await job.replay([asked], selection, run)
 
-        again(settings, work, backfill=backfill, dry=dry_run, compare=diff)
+        summary = again(settings, work, backfill=backfill, dry=dry_run, compare=diff)
+        if not (summary.sent or summary.resumed):
+            which = "" if key is None else f" with the key {key}"
+            typer.echo(f"nothing matched: that range has no record{which}", err=True)
 
     send.__name__, send.__doc__ = name, what  # what typer shows
     return send

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pipeline.cli.again import again
-from pipeline.cli.options import Options
+from pipeline.cli.options import Options, given
 from pipeline.cli.progress import Shown
 from pipeline.errors import PipelineError
 
@@ -25,7 +25,9 @@ sync = typer.Typer(
 @sync.command()
 def customer(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ID", help="The shop's customer id.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", callback=given, help="The shop's customer id.")
+    ],
 ) -> None:
     """Send all records about one customer again, orders too."""
     from pipeline.replay.selection import OfCustomer
@@ -36,7 +38,9 @@ def customer(
 @sync.command()
 def order(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ID", help="The shop's order id.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", callback=given, help="The shop's order id.")
+    ],
 ) -> None:
     """Send all records about one order again."""
     from pipeline.replay.selection import OfOrder
@@ -47,9 +51,11 @@ def order(
 @sync.command()
 def profile(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="ID", help="Klaviyo's profile id.")],
+    name: Annotated[
+        str, typer.Argument(metavar="ID", callback=given, help="Klaviyo's profile id.")
+    ],
 ) -> None:
-    """Fetch one profile from Klaviyo and publish it, if it is news."""
+    """Fetch one profile from Klaviyo and publish it, also if nothing has changed."""
     import uvloop
 
     from pipeline.app import App, stop_on_signal
@@ -66,7 +72,7 @@ def profile(
         return (
             f"published as {kind}"
             if kind
-            else "no news: published or written by us before"
+            else "published as it is; nothing has changed since it was last published"
         )
 
     try:

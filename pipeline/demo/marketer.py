@@ -8,9 +8,8 @@ import json
 from collections import Counter
 from typing import Final
 
-from confluent_kafka import Consumer, TopicPartition
-
-from pipeline.demo.proof import PATIENCE, Finding
+from pipeline.demo.proof import Finding
+from pipeline.demo.topic import messages
 from pipeline.sandbox import Sandbox
 
 __all__ = ["came_back", "work"]
@@ -57,21 +56,8 @@ async def came_back(bootstrap: str, topic: str) -> list[Finding]:
 
 def _read(bootstrap: str, topic: str) -> Counter[str]:
     """Count the messages by type and what changed."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "marketer"})
     found: Counter[str] = Counter()
-    try:
-        numbers = consumer.list_topics(topic, PATIENCE).topics[topic].partitions
-        for number in numbers:
-            place = TopicPartition(topic, number)
-            start, end = consumer.get_watermark_offsets(place, PATIENCE)
-            consumer.assign([TopicPartition(topic, number, start)])
-            while start < end:
-                message = consumer.poll(PATIENCE)
-                if message is None or message.error():
-                    raise RuntimeError(f"{topic} cannot be read to its end")
-                start = (message.offset() or 0) + 1
-                change = json.loads(message.value() or b"{}")
-                found[f"{change['type']} {','.join(change.get('changed', ()))}"] += 1
-    finally:
-        consumer.close()
+    for message in messages(bootstrap, topic, "marketer"):
+        change = json.loads(message.value() or b"{}")
+        found[f"{change['type']} {','.join(change.get('changed', ()))}"] += 1
     return found

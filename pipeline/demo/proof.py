@@ -7,12 +7,12 @@ through a consumer that shares no code with ours. What was skipped only the metr
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 import aiohttp
-from confluent_kafka import Consumer, TopicPartition
 
 from pipeline.demo.shop import Shop
+from pipeline.demo.topic import messages
 
 __all__ = [
     "Finding",
@@ -22,8 +22,6 @@ __all__ = [
     "fetch",
     "read_dead_letters",
 ]
-
-PATIENCE: Final = 10.0  # s for one answer of the broker
 
 
 @dataclass
@@ -143,25 +141,13 @@ async def fetch(url: str) -> Stored:
 
 def read_dead_letters(bootstrap: str, topic: str) -> dict[bytes, list[str]]:
     """Keys and reasons in the dead-letter topic, read from its beginning to its end."""
-    consumer = Consumer({"bootstrap.servers": bootstrap, "group.id": "proof"})
     found: dict[bytes, list[str]] = {}
-    try:
-        numbers = consumer.list_topics(topic, PATIENCE).topics[topic].partitions
-        for place in [TopicPartition(topic, number) for number in numbers]:
-            start, end = consumer.get_watermark_offsets(place, PATIENCE)
-            consumer.assign([TopicPartition(topic, place.partition, start)])
-            while start < end:
-                message = consumer.poll(PATIENCE)
-                if message is None or message.error():
-                    raise RuntimeError(f"{topic} cannot be read to its end")
-                start = (message.offset() or 0) + 1
-                headers = dict(message.headers() or [])
-                reason = headers.get("klaviyo.reason") or b""
-                found.setdefault(message.key() or b"", []).append(
-                    reason if isinstance(reason, str) else reason.decode()
-                )
-    finally:
-        consumer.close()
+    for message in messages(bootstrap, topic, "proof"):
+        headers = dict(message.headers() or [])
+        reason = headers.get("klaviyo.reason") or b""
+        found.setdefault(message.key() or b"", []).append(
+            reason if isinstance(reason, str) else reason.decode()
+        )
     return found
 
 

@@ -109,7 +109,7 @@ async def _send(
     console: Console,
 ) -> None:
     """Send the day at its pace, show progress until all of it has ended."""
-    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0})
+    producer = Producer({"bootstrap.servers": bootstrap, "linger.ms": 0, "log_level": 0})
     rate = len(day) / seconds
     started = time.monotonic()
     deadline = started + seconds + GIVE_UP

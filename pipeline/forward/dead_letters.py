@@ -23,7 +23,7 @@ CUT: Final = 16 * 1024  # bytes of value kept when the whole is too large for th
 class _Letter(NamedTuple):
     key: bytes | None
     value: bytes | None
-    headers: list[tuple[str, bytes]]
+    headers: list[tuple[str, bytes | None]]
     timestamp: int  # ms
 
 

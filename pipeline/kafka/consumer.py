@@ -291,7 +291,5 @@ def read(found: ConsumerRecord) -> Record:
         found.timestamp,
         found.key,
         found.value,
-        tuple((name, value or b"") for name, value in found.headers)
-        if found.headers
-        else (),
+        tuple(found.headers) if found.headers else (),
     )

@@ -114,7 +114,7 @@ class Producer:
         topic: str,
         key: bytes | None,
         value: bytes | None,
-        headers: Sequence[tuple[str, bytes]],
+        headers: Sequence[tuple[str, bytes | None]],
         timestamp_ms: int | None = None,
     ) -> None:
         """Return when the record is written, in `SEND_LIMIT` s.

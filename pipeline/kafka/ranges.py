@@ -71,7 +71,8 @@ async def moments(
         first = await _answered(client.moments(dict.fromkeys(held, 0)))
         if timeless := next((each for each, at in first.items() if at is None), None):
             raise Timeless(
-                "The broker finds no record of {}-{} by its time. Give offsets: "
+                "The broker finds no record of {}-{} by its time: its records have none, "
+                "or the broker does not look (the embedded one does not). Give offsets: "
                 "--partition P --from OFFSET.".format(*timeless)
             )
     return {each: bounds[each].end if at is None else at for each, at in found.items()}

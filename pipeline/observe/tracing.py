@@ -92,7 +92,7 @@ class Tracing:
         brought = {
             name: value.decode("ascii", "replace")
             for name, value in record.headers
-            if name in _HEADERS
+            if name in _HEADERS and value
         }
         if not brought or (name := brought.get("traceparent", "")) in links:
             return

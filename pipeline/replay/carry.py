@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from pipeline.forward.dead_letters import DeadLetters
+from pipeline.forward.flood import Flood
 from pipeline.forward.plan import Planner
 from pipeline.forward.source import Source
 from pipeline.kafka.ranges import Ranges, Span
@@ -40,8 +41,13 @@ class Carrier:
         letters: DeadLetters,
         settled: Settled,
         done: Mapping[Partition, int] | None = None,
+        *,
+        brake: bool = True,
     ) -> Selected:
-        """Carry the selected records of these spans through the flow, to their end."""
+        """Carry the selected records of these spans through the flow, to their end.
+
+        `brake`: halt when almost nothing can be delivered, as the service does.
+        """
         settings, health = self._tools.settings, self._tools.health
         sent = None
         if self._tools.dry is None:
@@ -54,6 +60,8 @@ class Carrier:
             health,
             self._tools.metrics,
             sent=sent,
+            # What to do then says whoever ends a command that was halted.
+            flood=Flood(settings.deliver.malformed_limit if brake else 0, health, ""),
             writes=self._tools.dry is None,
         )
         reader = Selected(

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 from pipeline.clock import SYSTEM
 from pipeline.errors import PipelineError
-from pipeline.kafka.admin import Admin
 from pipeline.kafka.client import Client
 from pipeline.kafka.state import State
 from pipeline.observe.health import Health
@@ -16,6 +15,7 @@ from pipeline.replay.letters import Letter, Mark, Marks
 from pipeline.replay.outcome import Progress
 from pipeline.replay.shelf import letters
 from pipeline.replay.spans import Asked, spans
+from pipeline.replay.topics import create_topics
 from pipeline.replay.waiting import shown
 from pipeline.settings import Settings
 
@@ -87,10 +87,7 @@ async def opened(settings: Settings) -> AsyncIterator[Desk]:
         client = Client(settings.kafka)
         await client.open()
         stack.push_async_callback(client.close)
-        if settings.topics.create:
-            admin = Admin(settings.kafka)
-            await admin.create_missing(settings.topics.dead_letters)
-            await admin.create_missing(settings.topics.state, compact=True)
+        await create_topics(settings)
         prefix = f"{settings.slug}/dead-letters"
         state = State(settings.kafka, settings.topics.state, prefix)
         stack.push_async_callback(state.close)

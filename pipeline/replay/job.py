@@ -7,6 +7,7 @@ Nothing here decides what a record does in Klaviyo. A call that is interrupted l
 account in the state topic, and the same call goes on with it.
 """
 
+import random
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pipeline.access import same_account
+from pipeline.clock import SYSTEM
 from pipeline.errors import SettingsError
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.forward.plan import Planner
@@ -25,10 +27,19 @@ from pipeline.replay.account import Account
 from pipeline.replay.carry import Carrier
 from pipeline.replay.letters import Letter, Marks, OpenLetters, Originals
 from pipeline.replay.outcome import Summary
-from pipeline.replay.selection import Everything, Later, Selection, Touched, Watched
-from pipeline.replay.shelf import Origin, followed, letters, there
+from pipeline.replay.selection import (
+    Everything,
+    Later,
+    Origin,
+    Selection,
+    Touched,
+    Unlettered,
+    Watched,
+)
+from pipeline.replay.shelf import followed, letters, there
 from pipeline.replay.spans import Asked, Cut, partitions, spans
 from pipeline.replay.tools import Tools
+from pipeline.replay.turn import Turn
 from pipeline.replay.waiting import connecting
 from pipeline.replay.writers import Again, Shown, Silent, Unless
 from pipeline.stages import context, require_history
@@ -75,10 +86,12 @@ class Job:
                 account.begin(found)
             new = self._letters(Unless)
             new.known = await self._known(found)
+            meant = Unlettered(selection, new.known, done, planner)
             await self._carrier.carry(
-                "sending", found, selection, planner, new, account.settled, done
+                "sending", found, meant, planner, new, account.settled, done
             )
-            self.summary.there = new.count
+            self.summary.left(meant.count)
+            self.summary.there += new.count
             if not self._tools.stop.is_set():
                 await self._newest_wins({each: span.to for each, span in found.items()})
             if not self._tools.stop.is_set():
@@ -88,22 +101,32 @@ class Job:
     async def letters(self, reason: str | None, name: str | None) -> Summary:
         """Send the open dead letters of that reason, or the one of that id, again."""
         topic = self._tools.settings.topics.dead_letters
+        # What was there when it was called: not what a call that is waited for adds.
         found = await spans(self._tools.kafka, self._tools.settings.kafka, Asked(topic))
-        async with self._state("dead-letters") as state:
+        async with self._turn(), self._state("dead-letters") as state:
+            if self._tools.stop.is_set():
+                return self._ended()
             marks = Marks(state)
             await marks.load()
             planner = self._planner(Originals)
             chosen = OpenLetters(marks, planner.plan, reason=reason, name=name)
             if self._tools.dry is not None:
                 await self._carrier.carry(
-                    "showing", found, chosen, planner, self._shown(), _nothing
+                    "showing",
+                    found,
+                    chosen,
+                    planner,
+                    self._shown(),
+                    _nothing,
+                    brake=False,
                 )
             else:
                 left = await self._waited(followed(self._shelf(found), marks))
                 await marks.put([each.mark for each in left or ()], "sent")
                 again = self._letters(Again)
+                # They are dead letters already: no brake keeps them from it.
                 await self._carrier.carry(
-                    "sending", found, chosen, planner, again, chosen.settled
+                    "sending", found, chosen, planner, again, chosen.settled, brake=False
                 )
             self.summary.cut = chosen.cut
             if self._tools.dry is None and not self._tools.stop.is_set():
@@ -259,6 +282,18 @@ class Job:
     def _shown(self) -> DeadLetters:
         assert self._tools.dry is not None  # noqa: S101  asked for in a dry run only
         return Shown(self._tools.dry.show)
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Be the only one that sends dead letters again; a dry run sends none."""
+        if self._tools.dry is not None:
+            yield
+            return
+        async with self._state("replaying") as state:
+            turn = Turn(state, self._tools.health, SYSTEM, random.Random().random)  # noqa: S311  when to look, not a secret
+            await self._waited(turn.wait())
+            async with turn.kept():
+                yield
 
     @asynccontextmanager
     async def _state(self, owner: str) -> AsyncIterator[State]:

@@ -72,6 +72,15 @@ class Letter(msgspec.Struct, frozen=True):
         """The key under which its fate is kept."""
         return f"{self.id}/{self.topic}/{self.partition}/{self.offset}"
 
+    @property
+    def headers(self) -> tuple[tuple[str, bytes | None], ...]:
+        """Those that it carries and that tell nothing of why it is a letter."""
+        return tuple(
+            each
+            for each in self.record.headers
+            if each[0] == HISTORY or not _told_by_us(each[0])
+        )
+
     def original(self) -> Record:
         """The record as it first was, with its history."""
         failure = Failure(
@@ -106,7 +115,9 @@ class Mark(msgspec.Struct, frozen=True):
 
 def letter(record: Record) -> Letter | None:
     """Read a record of the dead-letter topic; None if it is no letter of ours."""
-    told = {name: value.decode(errors="replace") for name, value in record.headers}
+    told = {
+        name: (value or b"").decode(errors="replace") for name, value in record.headers
+    }
     partition, offset = (
         told.get(_CONNECT + each, "") for each in ("partition", "offset")
     )

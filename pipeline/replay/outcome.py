@@ -49,3 +49,9 @@ class Summary(msgspec.Struct):
     cut: int = 0  # dead letters whose value was too large to be kept
     resumed: bool = False
     interrupted: bool = False
+
+    def left(self, count: int) -> None:
+        """So many ended at once, as the dead letters they are already."""
+        self.sent += count
+        self.dead_lettered += count
+        self.there += count

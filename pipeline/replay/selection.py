@@ -1,16 +1,29 @@
 """Which records of a range are meant, and whom they are about."""
 
-from collections.abc import Iterable
-from typing import Final, Protocol
+from collections.abc import Collection, Iterable, Mapping
+from typing import Final, Protocol, TypeAlias
 
 from pipeline.forward.plan import Planner
 from pipeline.kafka.schema_registry import SchemaRegistry
-from pipeline.records import Dead, Record, Skipped
+from pipeline.records import Dead, Partition, Record, Skipped
 from schemas.commands import CreateEvent, UpsertProfile
 from schemas.event import Context, Plan
 from schemas.mapping import Mappings
 
-__all__ = ["Everything", "OfCustomer", "OfKey", "OfOrder", "Selection", "Touched"]
+__all__ = [
+    "Everything",
+    "Later",
+    "OfCustomer",
+    "OfKey",
+    "OfOrder",
+    "Origin",
+    "Selection",
+    "Touched",
+    "Unlettered",
+    "Watched",
+]
+
+Origin: TypeAlias = tuple[str, int, int]  # topic, partition, offset of a record
 
 MANY: Final = 1_000_000  # customers kept apart; beyond them everybody counts as touched
 
@@ -82,6 +95,40 @@ class OfOrder(OfKey):
     @property
     def _prefix(self) -> str:
         return f"{self._name}:"
+
+
+class Unlettered:
+    """All that another selection means, but what would be the dead letter it is already.
+
+    So no record of an old fault trips the brake on new ones.
+    """
+
+    def __init__(
+        self,
+        meant: Selection,
+        known: Collection[Origin],
+        done: Mapping[Partition, int],
+        planner: Planner,
+    ) -> None:
+        """`known` are dead letters; what stands below `done` ended in an earlier call."""
+        self._meant = meant
+        self._known = known
+        self._done = done
+        self._planner = planner
+        self.count = 0  # left out
+
+    def wants(self, record: Record) -> bool:
+        """Whether it is meant and may yet be delivered."""
+        if not self._meant.wants(record):
+            return False
+        place = (record.topic, record.partition, record.offset)
+        if place not in self._known:
+            return True
+        if not isinstance(self._planner.plan(record), Dead):
+            return True
+        if record.offset >= self._done.get((record.topic, record.partition), 0):
+            self.count += 1
+        return False
 
 
 class Touched:

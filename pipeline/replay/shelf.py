@@ -6,19 +6,17 @@ stood first, and by the letter it was before.
 """
 
 from collections.abc import AsyncIterator, Mapping
-from typing import TypeAlias
 
 from pipeline.kafka.client import Client
 from pipeline.kafka.ranges import Ranges, Span
 from pipeline.observe.health import Health
 from pipeline.records import Partition
 from pipeline.replay.letters import Letter, Marks, letter
+from pipeline.replay.selection import Origin
 
-__all__ = ["Origin", "followed", "letters", "there"]
+__all__ = ["followed", "letters", "there"]
 
 _POLL = 1000  # records
-
-Origin: TypeAlias = tuple[str, int, int]  # topic, partition, offset
 
 
 async def letters(

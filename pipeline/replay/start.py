@@ -6,7 +6,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from pipeline.access import connect
 from pipeline.clock import SYSTEM
-from pipeline.kafka.admin import Admin
 from pipeline.kafka.client import Client as Kafka
 from pipeline.kafka.producer import Producer
 from pipeline.kafka.schema_registry import SchemaRegistry
@@ -17,6 +16,7 @@ from pipeline.observe.metrics import Metrics
 from pipeline.replay.job import Job
 from pipeline.replay.outcome import Dry, Progress
 from pipeline.replay.tools import Tools
+from pipeline.replay.topics import create_topics
 from pipeline.settings import Settings
 
 __all__ = ["opened"]
@@ -45,7 +45,7 @@ async def opened(
         await kafka.open()
         stack.push_async_callback(kafka.close)
         if dry is None:
-            await _create_topics(settings)
+            await create_topics(settings)
             await producer.start()
             stack.push_async_callback(producer.stop)
         klaviyo = await stack.enter_async_context(
@@ -81,10 +81,3 @@ async def opened(
 
 def _dried(dry: Dry) -> Callable[[Session], Session]:
     return lambda session: DrySession(session, dry.show, compare=dry.compare)
-
-
-async def _create_topics(settings: Settings) -> None:
-    if settings.topics.create:
-        admin = Admin(settings.kafka)
-        await admin.create_missing(settings.topics.dead_letters)
-        await admin.create_missing(settings.topics.state, compact=True)

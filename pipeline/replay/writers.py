@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pipeline.forward.dead_letters import DeadLetters
 from pipeline.records import Dead, Record
 from pipeline.replay.letters import original
-from pipeline.replay.shelf import Origin
+from pipeline.replay.selection import Origin
 
 __all__ = ["Again", "Shown", "Silent", "Unless"]
 

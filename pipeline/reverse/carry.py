@@ -109,7 +109,9 @@ class Carry:
         finally:
             await pages.aclose()
 
-    async def page(self, page: Page, origin: Origin, bound: int) -> Compared:
+    async def page(
+        self, page: Page, origin: Origin, bound: int, *, asked: bool = False
+    ) -> Compared:
         """Compare a page with what is known, after a look at what forward sent."""
         every = min(FOLLOW_EVERY, self._settings.settle / 2)
         if self._clock.monotonic() - self._followed_at >= every:
@@ -124,6 +126,7 @@ class Carry:
             since=self.cursor.since,
             polled=self.cursor.updated,
             now=await self.poller.now(),
+            asked=asked,
         )
 
     async def publish(self, compared: Compared) -> None:

@@ -6,6 +6,7 @@ the same value back is published. Pure but for the view, which it only reads.
 """
 
 from collections.abc import Collection, Iterable
+from datetime import UTC, datetime
 from typing import Final, Literal, TypeAlias
 
 import msgspec
@@ -47,6 +48,7 @@ class Compared(msgspec.Struct):
     malformed: int = 0
     lost: int = 0  # properties left out, too large for a message
     late: int = 0  # changes that the polls had missed
+    again: int = 0  # no changes: asked for by name, and published as they are
 
 
 def compare(
@@ -58,11 +60,13 @@ def compare(
     since: int,
     polled: int,
     now: float,
+    asked: bool = False,
 ) -> Compared:
     """Compare a page with what is known.
 
     `bound`: what changed later is left to the next poll. `since`: what a sweep finds
     unchanged since then is only remembered. `polled`: the polls have come so far.
+    `asked`: somebody wants these profiles whether they changed or not.
     """
     found = Compared()
     page: dict[str, Known] = {}
@@ -79,13 +83,18 @@ def compare(
         known = page.get(row.id) or view.get(row.id)
         if bound < row.at <= now + SKEW:
             continue  # settles still; what is dated beyond would for ever
-        if known is not None and row.at < known.at:
-            continue  # an older sight of it than we had
+        if known is not None and row.at < known.at:  # an older sight of it than we had
+            if asked:
+                found.changes.append(_as_known(row.id, known, now))
+                found.again += 1
+            continue
         if known is None and origin == "sweep" and row.at <= since:
             after = Known(row.content, row.at)  # was there before us
         else:
             late = origin == "sweep" and row.at <= polled
-            after = _compared(view, found, row, known, now, polled=polled, late=late)
+            after = _compared(
+                view, found, row, known, now, polled=polled, late=late, asked=asked
+            )
         if after != known:
             page[row.id] = after
             found.lost += row.lost
@@ -120,6 +129,7 @@ def _compared(
     *,
     polled: int,
     late: bool,
+    asked: bool,
 ) -> Known:
     before: Content = known.content if known else {}
     after = profile_content.carried(before, row)
@@ -138,7 +148,7 @@ def _compared(
             marks.add(write)
     if paths and not theirs:
         found.echoes += 1
-    elif theirs or known is None:
+    if theirs or (known is None and not paths) or asked:
         kind: Kind = "updated" if known or ours else "created"
         message = profile_update.message(
             kind,
@@ -152,9 +162,23 @@ def _compared(
         )
         found.changes.append(Change(row.id, kind, after.get("external_id"), message))
         found.late += late
+        found.again += kind == "updated" and not theirs
     if not paths and known is not None and not marks.added:
         return known  # moved by an event, or read again: nothing to remember
     return Known(after, min(row.at, now), marks.sent, marks.late)
+
+
+def _as_known(who: str, known: Known, now: float) -> Change:
+    message = profile_update.message(
+        "updated",
+        who,
+        known.content,
+        occurred_at=datetime.fromtimestamp(int(known.at), UTC).isoformat(),
+        observed_at=now,
+        paths=[],
+        before=known.content,
+    )
+    return Change(who, "updated", known.content.get("external_id"), message)
 
 
 def _names(content: Content) -> list[str]:

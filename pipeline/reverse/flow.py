@@ -123,7 +123,9 @@ class Flow:
         return self._turn.leading.is_set()
 
     async def sync(self, who: str) -> Kind | None:
-        """Fetch one profile, publish it if it is news, and say as what.
+        """Fetch one profile and publish it; say as what, None if nothing had changed.
+
+        Then it is an update without a changed path: whoever lost it has it again.
 
         By itself, without `run`: a poller elsewhere is fenced for a moment and goes on.
         Raises `CursorLost`, `KafkaUnreachable`, `Overtaken`, `Unlisted`, `Unknown` and
@@ -135,7 +137,8 @@ class Flow:
             now = await self._poller.now()
             found = Compared()
             async for page in self._poller.named([who]):
-                found = await self._carry.page(page, "consent", int(now + SKEW))
+                bound = int(now + SKEW)
+                found = await self._carry.page(page, "consent", bound, asked=True)
             if found.malformed:
                 raise Unlisted(f"Klaviyo's profile {who} is in no form that can be read.")
             if not found.seen:
@@ -150,8 +153,8 @@ class Flow:
             await self._carry.publish(found)
         except Away as error:
             raise KafkaUnreachable(
-                f"Kafka: {error}. Check the health of the cluster, then call again: "
-                "nothing is published twice."
+                f"Kafka: {error}. Check the health of the cluster, then call again: no "
+                "change is published twice."
             ) from None
         except Fenced:
             raise Overtaken(
@@ -160,7 +163,7 @@ class Flow:
             ) from None
         finally:
             await self._publisher.close()
-        return found.changes[0].kind if found.changes else None
+        return None if found.again else found.changes[0].kind
 
     # -- one poll after the other --------------------------------------------------------
 

@@ -114,6 +114,11 @@ class Settings(BaseSettings):
             )
         if topics.state in {topics.dead_letters, topics.profiles, *kafka.topics}:
             raise ValueError("state needs a topic of its own")
+        if topics.profiles == topics.dead_letters:
+            raise ValueError(
+                "profiles and dead_letters are the same topic; whoever reads one would "
+                "meet the other's messages: give each a topic of its own"
+            )
         return topics
 
     @field_validator("secrets")

@@ -140,6 +140,9 @@ async def test_times_keys_and_what_retention_has_cut(rig: Rig) -> None:
     assert (await call(rig, "replay", *topic, "--to", "2000-01-01")).out[:2] == "0 "
     assert (await call(rig, "replay", *topic, "--from", "2000-01-01")).out[:2] == "3 "
     assert (await call(rig, "replay", *topic, "--key", "C-2")).out[:2] == "2 "
+    nobody = await call(rig, "replay", *topic, "--key", "NOPE")
+    assert nobody.code == 0
+    assert "nothing matched: that range has no record with the key NOPE" in nobody.err
     number = await partition_of(rig, rig.customers, b"C-2")
     admin = AdminClient({"bootstrap.servers": rig.bootstrap})
     place = TopicPartition(rig.customers, number, 1)

@@ -11,6 +11,8 @@ import pytest
 from confluent_kafka import Producer
 
 from pipeline.demo.shop import Made
+from pipeline.kafka.state import State
+from pipeline.settings import Kafka
 from tests.flow.cli import call, interrupted, killed
 from tests.flow.resend import RECORDS, fault, held, named, order
 from tests.flow.rig import Rig
@@ -64,11 +66,14 @@ async def test_letters_are_listed_replayed_once_and_keep_their_history(rig: Rig)
     assert [each["reason"] for each in history] == ["schema"]
     listed = await call(rig, "dead-letters", "list", "--each")
     (line,) = listed.out.splitlines()[1:]
+    first = await call(rig, "dead-letters", "show", "0:0", "--value")
+    assert "header" not in first.out  # it came with none, and has no history yet
     shown = await call(rig, "dead-letters", "show", line.split()[0])
     assert "failed before" in shown.out
     assert "C-1" not in shown.out
     valued = await call(rig, "dead-letters", "show", line.split()[0], "--value")
     assert "C-1" in valued.out
+    assert "header klaviyo.history: [" in valued.out
 
 
 @pytest.mark.timeout(90)
@@ -98,6 +103,7 @@ async def test_the_newest_wins_where_a_broker_finds_nothing_by_time(rig: Rig) ->
     dated = await call(rig, *topic, "--from", "2000-01-01")
     assert dated.code == 2
     assert "by its time" in dated.err
+    assert "the embedded one does not" in dated.err
 
 
 @pytest.mark.timeout(90)
@@ -150,6 +156,10 @@ async def test_a_discard_needs_a_reason_and_is_recorded(rig: Rig) -> None:
     assert (await call(rig, "dead-letters", "discard", "--why", " ", "--all")).code == 2
     assert (await call(rig, "dead-letters", "discard", "--why", "test data")).code == 2
     name = (await call(rig, "dead-letters", "list", "--each")).out.splitlines()[1].split()
+    for words in (("replay",), ("discard", "--why", "x")):
+        other = await call(rig, "dead-letters", *words, name[0], "--reason", "refused")
+        assert other.code == 0
+        assert f"{name[0]} has the reason schema, not refused" in other.out
     done = await call(rig, "dead-letters", "discard", name[0], "--why", "test data")
     assert done.out == "1 discarded\n"
     shown = await call(rig, "dead-letters", "show", name[0])
@@ -229,3 +239,53 @@ async def test_calls_at_once_change_nothing_and_the_marks_stay_true(rig: Rig) ->
     names = {n % 40: f"n{n}" for n in range(80)}
     found = {n: rig.profile(f"C-{n}")["first_name"] for n in range(40)}
     assert found == names
+
+
+@pytest.mark.timeout(120)
+async def test_two_replays_at_once_send_each_letter_once(rig: Rig) -> None:
+    """What fails again is one new letter, not one of each call."""
+    await rig.send(refused_customer(number) for number in range(30))
+    topic = ("replay", "--topic", rig.customers)
+    assert "30 dead-lettered" in (await call(rig, *topic)).out
+    letters = ("dead-letters", "replay")
+    ended = await asyncio.gather(*(call(rig, *letters) for _ in range(2)))
+    assert [each.code for each in ended] == [0, 0], ended
+    # The second may have been called when the first had written its new ones.
+    (counts,) = (await listed(rig)).values()
+    assert counts[0] == "30", counts
+
+
+@pytest.mark.timeout(90)
+async def test_a_replay_says_that_another_one_runs_and_outlives_its_death(
+    rig: Rig,
+) -> None:
+    await rig.send([refused_customer(1)])
+    assert (await call(rig, "replay", "--topic", rig.customers)).code == 0
+    kafka, state = Kafka(bootstrap_servers=rig.bootstrap), f"state-{rig.number}"
+    claims = State(kafka, state, f"test-{rig.number}/replaying")
+    await claims.put("killed", b"7")
+    await claims.close()
+    ended = await call(rig, "dead-letters", "replay")
+    assert "another dead-letters replay runs" in ended.err
+    assert ended.out.startswith("1 records: 0 delivered, 0 skipped, 1 dead-lettered")
+    assert await claims.load() == {}
+
+
+@pytest.mark.timeout(120)
+async def test_no_dead_letter_trips_the_brake_a_second_time(rig: Rig) -> None:
+    await rig.send(refused_customer(number) for number in range(30))
+    topic = ("replay", "--topic", rig.customers)
+    assert "30 dead-lettered" in (await call(rig, *topic)).out
+    braked = {"deliver__malformed_limit": "10"}
+    again = await call(rig, *topic, **braked)
+    assert "30 dead-lettered (30 of them were dead letters already)" in again.out
+    letters = await call(rig, "dead-letters", "replay", **braked)
+    assert letters.out.startswith("30 records: 0 delivered, 0 skipped, 30 dead-lettered")
+    shown = await call(rig, "dead-letters", "replay", "--dry-run", **braked)
+    assert shown.code == 0, shown.err
+    await rig.send(refused_customer(number) for number in range(30, 60))
+    news = await call(rig, *topic, **braked)
+    assert news.code == 1
+    assert "10 records in a row cannot be delivered" in news.err
+    assert "Then call again: it goes on where it stopped" in news.err
+    assert "restart" not in news.err

@@ -1,5 +1,7 @@
 """One profile by hand: the same way, the same memory."""
 
+import json
+
 import pytest
 from pydantic import SecretStr
 
@@ -14,7 +16,7 @@ from tests.virtual_time import virtual
 
 @pytest.mark.kafka
 @pytest.mark.timeout(60)
-async def test_one_profile_is_published_if_it_is_news(back: Reverse) -> None:
+async def test_one_profile_is_published_as_what_it_is(back: Reverse) -> None:
     ada = back.make("ada")
     app = App(
         config.Settings(
@@ -36,8 +38,69 @@ async def test_one_profile_is_published_if_it_is_news(back: Reverse) -> None:
     assert await app.sync_profile(ada.id) == "updated"
     back.sandbox.state.profiles.delete(ada)
     assert await app.sync_profile(ada.id) == "deleted"
-    kinds = [each.kind for each in await back.read()]
-    assert kinds == ["created", "updated", "deleted"]
+    found = await back.read()
+    assert [each.kind for each in found] == ["created", "updated", "updated", "deleted"]
+    again = found[1].value
+    assert (again["changed"], again["previous"]) == ([], {})
+    assert again["profile"] == found[0].value["profile"]
+
+
+@virtual
+async def test_what_was_published_before_is_published_again_as_it_is() -> None:
+    """A consumer that lost its copy gets it back; the poller has no news by it."""
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        async with Virtual() as world:
+            ada = world.make("ada", title="Dr")
+            world.start()
+            await world.pass_(60)
+            await world.end()
+            for _ in range(2):
+                assert await world.flow.sync(ada.id) is None
+            first, *again = world.topics.messages
+            assert first["type"] == "klaviyo.profile.created"
+            for each in again:
+                assert each["type"] == "klaviyo.profile.updated"
+                assert (each["changed"], each["previous"]) == ([], {})
+                assert each["profile"] == first["profile"]
+            assert len({each["id"] for each in world.topics.messages}) == 2
+            world.start()
+            await world.pass_(60)
+            world.edit(ada, title="Prof")
+            await world.pass_(60)
+            await world.end()
+    last = world.topics.messages[3:]
+    assert [each["changed"] for each in last] == [["title"]]
+
+
+@pytest.mark.parametrize("before", [False, True])
+@virtual
+async def test_what_we_wrote_ourselves_is_published_when_asked_for(before: bool) -> None:
+    """Also where the poller has not come by yet, nor will say anything when it does."""
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        async with Virtual() as world:
+            ada = world.make("ada")
+            if before:
+                world.start()
+                await world.pass_(60)
+                await world.end()
+            world.edit(ada, title="Dr")
+            now = world.sandbox.state.clock.now()
+            content = {"email": "ada@shop.dev", "title": "Dr"}
+            told = {"people": [["e:ada@shop.dev", now, content]]}
+            world.topics.state.append((b"s/sent/1", json.dumps(told).encode()))
+            world.start()
+            await world.end()
+            assert await world.flow.sync(ada.id) is None
+            world.start()
+            await world.pass_(60)
+            await world.end()
+    *first, last = world.topics.messages
+    assert [each["type"] for each in first] == ["klaviyo.profile.created"] * before
+    assert last["type"] == "klaviyo.profile.updated"
+    assert (last["changed"], last["previous"]) == ([], {})
+    assert last["profile"]["title"] == "Dr"
 
 
 @pytest.mark.parametrize(
@@ -61,3 +124,22 @@ async def test_what_keeps_it_from_being_published_says_what_to_do(
             with pytest.raises(said, match=r"[Cc]all again") as raised:
                 await world.flow.sync(ada.id)
     assert raised.value.exit_code == said.exit_code
+
+
+@virtual
+async def test_an_older_sight_than_was_published_takes_nothing_back() -> None:
+    """A copy of Klaviyo's that lags behind: what is known is published."""
+    with pytest.MonkeyPatch.context() as patch:
+        inline(patch)
+        async with Virtual() as world:
+            ada = world.make("ada", title="Dr")
+            world.start()
+            await world.pass_(60)
+            await world.end()
+            ada.fields["title"] = "before"
+            ada.updated -= 30
+            assert await world.flow.sync(ada.id) is None
+    first, again = world.topics.messages
+    assert again["profile"]["title"] == "Dr"
+    assert again["occurred_at"] == first["occurred_at"]
+    assert (again["changed"], again["previous"]) == ([], {})

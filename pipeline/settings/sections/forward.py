@@ -86,8 +86,8 @@ class Deliver(Section):
 
     malformed_limit: Count = Field(
         default=100,
-        description="So many malformed records in a row, or half of the last 1,000, "
-        "halt the flow.",
+        description="So many records in a row that cannot be delivered, whatever the "
+        "reason, or half of the last 1,000, halt the flow.",
     )
     buffer_bytes: Bytes = Field(
         default=ByteSize(64 * 2**20), description="Bytes that may be in flight."

@@ -19,7 +19,7 @@ class Reverse(Section):
     )
     interval: Seconds = Field(default=10, description="Seconds between two polls.")
     overlap: Annotated[float, BeforeValidator(not_bool)] = Field(
-        default=60,
+        default=30,
         ge=0,
         allow_inf_nan=False,
         description="Seconds read again each time, for profiles that are listed late.",

@@ -145,6 +145,27 @@ def test_wrong_usage_is_exit_2(
     assert "Usage: klaviyo-pipeline" in printed.out + printed.err
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["sync", "customer", ""],
+        ["sync", "order", " "],
+        ["sync", "profile", ""],
+        ["replay", "--topic", ""],
+        ["backfill", "--topic", ""],
+        ["dead-letters", "show", "abc"],
+        ["dead-letters", "replay", "1:"],
+        ["dead-letters", "discard", "1-2", "--why", "x"],
+    ],
+)
+def test_a_blank_or_malformed_name_is_exit_2_before_anybody_is_asked(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "it is blank" in said or "PARTITION:OFFSET" in said
+
+
 def test_settings_errors_are_exit_2_with_place_and_cure(tmp_path: Path) -> None:
     (tmp_path / "pipeline.toml").write_text("[klavio]\napi_key = 'pk_x'\n")
     environ = {"PIPELINE_KLAVIYO_API_KEY": SECRET, "PIPELINE_HTTP__PORT": SECRET}
@@ -260,6 +281,53 @@ sys.exit(cli.main(["prints"]))
     os.close(writing)
     assert result.stderr == ""
     assert result.returncode in {0, 1}
+
+
+def shell(redirected: str) -> subprocess.CompletedProcess[str]:
+    """A command as a shell runs it, with its own streams redirected."""
+    return subprocess.run(
+        ["/bin/sh", "-c", f"exec {sys.executable} -m pipeline {redirected}"],
+        env={"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error"},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="has no device that is full")
+@pytest.mark.parametrize("unbuffered", ["", "-u"])
+def test_an_output_without_room_is_one_line_and_exit_1(unbuffered: str) -> None:
+    for command in ("schema", "--version"):
+        script = f"exec {sys.executable} {unbuffered} -m pipeline {command} >/dev/full"
+        result = subprocess.run(
+            ["/bin/sh", "-c", script],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+        assert result.returncode == 1
+        assert result.stderr.startswith("error: The output cannot be written (No space")
+        assert result.stderr.count("\n") == 1
+    assert shell("check 2>/dev/full").returncode == 2
+
+
+def test_streams_that_are_closed_are_as_dev_null() -> None:
+    for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
+        result = shell(f"schema {closed}")
+        assert (result.returncode, result.stderr) == (0, ""), closed
+        assert result.stdout == "" if " >&-" in f" {closed}" else result.stdout
+        assert shell(f"--nope {closed}").returncode == 2
+
+
+def test_an_error_of_the_system_elsewhere_keeps_its_traceback(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(OSError, match="nowhere"):
+        failing(monkeypatch, FileNotFoundError(2, "nowhere", "x"))
 
 
 def test_a_missing_extra_says_what_to_install() -> None:

@@ -28,7 +28,9 @@ class Topic:
     ) -> None:
         if self.away:
             raise Unwritable("the topic is away")
-        size = len(key or b"") + len(value or b"") + sum(len(v) for _, v in headers)
+        size = (
+            len(key or b"") + len(value or b"") + sum(len(v or b"") for _, v in headers)
+        )
         if size > self.limit:
             raise TooLarge("too large")
         self.kept.append((key, value, headers, timestamp_ms))
@@ -42,6 +44,14 @@ def letters(topic: Any) -> tuple[DeadLetters, Health]:
 
 def record(value: bytes, headers: Any = ((("trace", b"1"),))) -> Record:
     return Record("orders", 2, 77, 123, b"key", value, headers)
+
+
+@virtual
+async def test_a_header_without_a_value_stays_without_one() -> None:
+    topic = Topic()
+    brought = (("none", None), ("blank", b""), ("trace", b"1"))
+    await letters(topic)[0].write(record(b"value", brought), DEAD)
+    assert tuple(topic.kept[0][2][:3]) == brought
 
 
 @virtual

@@ -12,7 +12,7 @@ __all__ = ["customers", "orders", "outcome"]
 
 
 def outcome(
-    toml: str, message: object, *headers: tuple[str, bytes], topic: str = "t"
+    toml: str, message: object, *headers: tuple[str, bytes | None], topic: str = "t"
 ) -> Any:
     return decode(json.dumps(message).encode(), headers, None, mappings(toml).of(topic))
 

@@ -26,7 +26,7 @@ CLOUD = {
 
 
 def read(
-    message: object, *headers: tuple[str, bytes]
+    message: object, *headers: tuple[str, bytes | None]
 ) -> Event | Mapped | Skipped | Rejected:
     return decode(orjson.dumps(message), headers)
 
@@ -244,7 +244,7 @@ def test_a_message_ends_before_it_quotes_a_value() -> None:
 
 def test_headers_without_values_are_no_fault() -> None:
     """Kafka allows a header whose value is null."""
-    headers: Any = [("origin", None), ("content-type", None), ("ce_id", None)]
+    headers: Headers = [("origin", None), ("content-type", None), ("ce_id", None)]
     message = orjson.dumps({"type": "order.placed", "order": ORDER})
     assert isinstance(decode(message, headers), OrderPlaced)
 

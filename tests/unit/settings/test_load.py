@@ -44,6 +44,7 @@ def test_without_anything_the_defaults_are_those_of_the_contract() -> None:
     assert settings.deliver.buffer_bytes == 64 * 1024 * 1024
     assert settings.deliver.buffer_records == 50_000
     assert settings.deletes.policy == "ignore"
+    assert (settings.reverse.interval, settings.reverse.overlap) == (10, 30)
     assert (settings.http.host, settings.http.port) == ("0.0.0.0", 8080)
     assert (settings.log.format, settings.log.level) == ("auto", "info")
 

@@ -257,6 +257,7 @@ def test_settings_never_change() -> None:
         ("KLAVIYO__SCOPES", "accounts:read profiles", "names of scopes"),
         ("TOPICS__STATE", "klaviyo.dead-letters", "topic of its own"),
         ("TOPICS__STATE", "shop.orders", "topic of its own"),
+        ("TOPICS__PROFILES", "klaviyo.dead-letters", "the same topic"),
         ("TOPICS__STATE", "a/b", "Kafka topic name"),
     ],
 )
