@@ -172,6 +172,11 @@ def inline(monkeypatch: pytest.MonkeyPatch) -> None:
     """Threads do not work in virtual time: what would go to one is done at once."""
 
     async def at_once(doing: Callable[..., Any], *given: Any, **named: Any) -> Any:
-        return doing(*given, **named)
+        loop = asyncio.get_running_loop()
+        asyncio._set_running_loop(None)  # as in a thread, where it may block
+        try:
+            return doing(*given, **named)
+        finally:
+            asyncio._set_running_loop(loop)
 
     monkeypatch.setattr(asyncio, "to_thread", at_once)
