@@ -86,19 +86,21 @@ class Scopes:
         A call that needs several scopes says nothing of one while another is missing.
         """
         found: dict[str, bool | None] = {}
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + WITHIN
         for scope, of in WRITES.items():
             if scope not in scopes:
                 continue
-            may = await self._tried(_nothing(*of))
+            may = await self._tried(_nothing(*of), deadline - loop.time())
             others: Sequence[str] = QUOTAS[of[0]].scopes.split()
             if may is False and any(found.get(other) is False for other in others):
                 may = None
             found[scope] = may
         return found
 
-    async def _tried(self, call: Call) -> bool | None:
+    async def _tried(self, call: Call, within: float = WITHIN) -> bool | None:
         try:
-            async with asyncio.timeout(WITHIN):
+            async with asyncio.timeout(within):
                 return _SAYS.get((await self._session.once(call)).kind)
         except TimeoutError:
             return None

@@ -292,7 +292,7 @@ class Job:
         async with self._state("replaying") as state:
             turn = Turn(state, self._tools.health, SYSTEM, random.Random().random)  # noqa: S311  when to look, not a secret
             await self._waited(turn.wait())
-            async with turn.kept():
+            async with turn.kept(self._tools.stop):
                 yield
 
     @asynccontextmanager

@@ -62,9 +62,12 @@ class Turn:
             self._health.back("dead letters")
 
     @asynccontextmanager
-    async def kept(self) -> AsyncIterator[None]:
-        """Show for the length of the block that we live; then it is the next one's."""
-        beating = asyncio.create_task(self._beat())
+    async def kept(self, stop: asyncio.Event) -> AsyncIterator[None]:
+        """Show for the length of the block that we live; then it is the next one's.
+
+        Sets `stop` when we were suspended for so long that another may have gone on.
+        """
+        beating = asyncio.create_task(self._beat(stop))
         try:
             yield
         finally:
@@ -80,7 +83,11 @@ class Turn:
             self._claims = False
 
     async def _claimed(self) -> bool:
-        if self._others(await self._state.load()):
+        begun = self._clock.monotonic()
+        found = await self._state.load()
+        if self._clock.monotonic() - begun > _BEAT:
+            self._sights.clear()  # Kafka was slow: their signs could not come either
+        if self._others(found):
             return False
         self._claims = True
         await self._state.put(self._name, b"0")
@@ -107,10 +114,14 @@ class Turn:
             now - self._sights[name][1] < LIFE for name in found if name != self._name
         )
 
-    async def _beat(self) -> None:
+    async def _beat(self, stop: asyncio.Event) -> None:
         count = 0
         while True:
+            before = self._clock.monotonic()
             await asyncio.sleep(_BEAT)
+            if self._clock.monotonic() - before > LIFE / 2:
+                stop.set()
+                return
             count += 1
             with suppress(PipelineError):  # Kafka is away: the flow waits for it too
                 await self._state.put(self._name, b"%d" % count)

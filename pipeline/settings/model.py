@@ -79,7 +79,7 @@ class Settings(BaseSettings):
 
     # Of klaviyo: where a field's secret may change, and who looks whether it does.
     _files: dict[str, Path] = PrivateAttr(default_factory=dict)
-    _watched: dict[str, Secrets] = PrivateAttr(default_factory=dict)
+    _watched: dict[tuple[str, Clock], Secrets] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -194,13 +194,17 @@ class Settings(BaseSettings):
         return self._watch("client_secret", self.klaviyo.client_secret, clock)
 
     def _watch(self, field: str, value: SecretStr, clock: Clock) -> Secrets:
-        found = Secrets(self._files.get(field), value.get_secret_value(), clock)
-        self._watched[field] = found
+        found = self._watched.get((field, clock))
+        if found is None:
+            found = Secrets(self._files.get(field), value.get_secret_value(), clock)
+            self._watched[field, clock] = found
         return found
 
     def secret_values(self) -> tuple[str, ...]:
         """Every secret there is, for the log to mask; those that came later too."""
-        later = (watched.current() for watched in self._watched.values())
+        for watched in self._watched.values():
+            watched.current()
+        later = set[str]().union(*(each.given for each in self._watched.values()))
         return (*filter(None, later), *self._given())
 
     def _given(self) -> tuple[str, ...]:

@@ -30,6 +30,7 @@ class Secrets:
     def __init__(self, file: Path | None, value: str, clock: Clock) -> None:
         self._file = file
         self._value = value
+        self.given = {value}  # all there ever were: what is late may still name them
         self._clock = clock
         self._looked = float("-inf")
         self._seen: _Signature | None = None
@@ -60,3 +61,4 @@ class Secrets:
         self._seen = signature
         if text.isascii() and text.isprintable():
             self._value = text or self._value
+            self.given.add(self._value)

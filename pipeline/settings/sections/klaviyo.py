@@ -146,7 +146,9 @@ class Throttle(Section):
         "and all replicas, each of which may make one; blank is only Klaviyo's limits.",
     )
     seconds: Annotated[Seconds | None, BeforeValidator(blank)] = Field(
-        default=None, description="Seconds that `throttle.limit` counts over."
+        default=None,
+        description="Seconds that `throttle.limit` counts over; of more than 60 one may "
+        "hold more calls where replicas come or go, since parts move after a minute.",
     )
     limit_reverse: Annotated[Count | None, BeforeValidator(blank)] = Field(
         default=None,

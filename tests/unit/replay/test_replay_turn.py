@@ -27,7 +27,7 @@ async def test_nobody_is_inside_with_another_and_all_get_their_turn() -> None:
         await asyncio.sleep(number % 3 / 100)
         ours, _ = turn(store, number / 8)
         await ours.wait()
-        async with ours.kept():
+        async with ours.kept(asyncio.Event()):
             inside += 1
             most = max(most, inside)
             await asyncio.sleep(4 * LIFE)  # it lives, so nobody takes it for dead
@@ -44,7 +44,7 @@ async def test_who_waits_says_for_whom() -> None:
     store = MemoryStore()
     (first, _), (second, health) = turn(store), turn(store)
     await first.wait()
-    async with first.kept():
+    async with first.kept(asyncio.Event()):
         waiting = asyncio.create_task(second.wait())
         await asyncio.sleep(5)
         assert "another dead-letters replay runs" in health.waits()["dead letters"]
@@ -80,7 +80,7 @@ async def test_an_outage_meanwhile_ends_nothing_and_one_before_is_said() -> None
     store = MemoryStore()
     ours, _ = turn(store)
     await ours.wait()
-    async with ours.kept():
+    async with ours.kept(asyncio.Event()):
         store.fails = KafkaUnreachable("away")
         await asyncio.sleep(10)
         store.fails = None
@@ -89,3 +89,38 @@ async def test_an_outage_meanwhile_ends_nothing_and_one_before_is_said() -> None
     store.fails = KafkaUnreachable("away")
     with pytest.raises(KafkaUnreachable):
         await turn(store)[0].wait()
+
+
+@virtual
+async def test_a_read_that_hung_makes_nobody_dead() -> None:
+    """While Kafka answers nobody, no sign of life can be written."""
+    store = MemoryStore()
+    (first, _), (second, _) = turn(store), turn(store)
+    await first.wait()
+    assert not await second._claimed()
+    await asyncio.sleep(1)
+    load = store.load
+
+    async def slow() -> dict[str, bytes]:
+        found = await load()
+        await asyncio.sleep(LIFE + 1)
+        return found
+
+    store.load = slow  # type: ignore[method-assign]
+    assert not await second._claimed()
+    store.load = load  # type: ignore[method-assign]
+    await asyncio.sleep(1)
+    assert not await second._claimed()
+
+
+@virtual
+async def test_a_call_that_was_suspended_ends() -> None:
+    store, stop, loop = MemoryStore(), asyncio.Event(), asyncio.get_running_loop()
+    ours, _ = turn(store)
+    await ours.wait()
+    async with ours.kept(stop):
+        await asyncio.sleep(5)
+        assert not stop.is_set()
+        loop.now += LIFE  # type: ignore[attr-defined]
+        await asyncio.sleep(5)
+        assert stop.is_set()

@@ -130,3 +130,14 @@ def test_the_secret_of_the_app_follows_its_file_too_and_is_masked(mount: Mount) 
     clock.time += 1
     assert secrets.current() == "later"
     assert {"first", "later"} <= set(settings.secret_values())
+
+
+def test_all_there_ever_were_are_masked(mount: Mount) -> None:
+    mount.put("pk_1")
+    settings = load(None, {"PIPELINE_SECRETS_DIR": str(mount.folder)})
+    clock = Clock()
+    for key in ("pk_2", "pk_3"):
+        mount.put(key)
+        clock.time += 1
+        assert settings.api_key(clock).current() == key
+    assert {"pk_1", "pk_2", "pk_3"} <= set(settings.secret_values())
