@@ -252,15 +252,12 @@ class Lanes:
             lane.home().busy -= 1
         if group.era == self._era:
             for item in reversed(again):
-                lane = self._lane(tuple(_names(item)))
-                items = lane.items
+                items = self._lane(tuple(_names(item))).items
                 if items and items[0].sequence < item.sequence:
                     # The lane was joined with an older one meanwhile. It stays in order:
                     # another join sorts it, and a new update goes into its last item.
                     item.sequence = items[0].sequence
                 items.insert(0, item)
-                if not item.history:  # of a half the sequence is a later one
-                    lane.live = max(lane.live, item.sequence)
                 self._waiting[item.kind] += len(item.commands)
             for lane in group.lanes:
                 self._offer(lane.home())

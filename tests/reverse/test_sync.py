@@ -1,6 +1,8 @@
 """One profile by hand: the same way, the same memory."""
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 from pydantic import SecretStr
@@ -9,6 +11,7 @@ from pipeline import settings as config
 from pipeline.app import App
 from pipeline.errors import KafkaUnreachable, PipelineError
 from pipeline.kafka.transactions import Away, Fenced
+from pipeline.sandbox.profile import Profile
 from tests.reverse.rig import Reverse
 from tests.reverse.virtual import Virtual, inline
 from tests.virtual_time import virtual
@@ -45,9 +48,9 @@ async def test_one_profile_is_published_as_what_it_is(back: Reverse) -> None:
     assert again["profile"] == found[0].value["profile"]
 
 
-@virtual
-async def test_what_was_published_before_is_published_again_as_it_is() -> None:
-    """A consumer that lost its copy gets it back; the poller has no news by it."""
+@asynccontextmanager
+async def published() -> AsyncIterator[tuple[Virtual, Profile]]:
+    """A world whose poller has published one profile and has ended."""
     with pytest.MonkeyPatch.context() as patch:
         inline(patch)
         async with Virtual() as world:
@@ -55,20 +58,27 @@ async def test_what_was_published_before_is_published_again_as_it_is() -> None:
             world.start()
             await world.pass_(60)
             await world.end()
-            for _ in range(2):
-                assert await world.flow.sync(ada.id) is None
-            first, *again = world.topics.messages
-            assert first["type"] == "klaviyo.profile.created"
-            for each in again:
-                assert each["type"] == "klaviyo.profile.updated"
-                assert (each["changed"], each["previous"]) == ([], {})
-                assert each["profile"] == first["profile"]
-            assert len({each["id"] for each in world.topics.messages}) == 2
-            world.start()
-            await world.pass_(60)
-            world.edit(ada, title="Prof")
-            await world.pass_(60)
-            await world.end()
+            yield world, ada
+
+
+@virtual
+async def test_what_was_published_before_is_published_again_as_it_is() -> None:
+    """A consumer that lost its copy gets it back; the poller has no news by it."""
+    async with published() as (world, ada):
+        for _ in range(2):
+            assert await world.flow.sync(ada.id) is None
+        first, *again = world.topics.messages
+        assert first["type"] == "klaviyo.profile.created"
+        for each in again:
+            assert each["type"] == "klaviyo.profile.updated"
+            assert (each["changed"], each["previous"]) == ([], {})
+            assert each["profile"] == first["profile"]
+        assert len({each["id"] for each in world.topics.messages}) == 2
+        world.start()
+        await world.pass_(60)
+        world.edit(ada, title="Prof")
+        await world.pass_(60)
+        await world.end()
     last = world.topics.messages[3:]
     assert [each["changed"] for each in last] == [["title"]]
 
@@ -129,16 +139,10 @@ async def test_what_keeps_it_from_being_published_says_what_to_do(
 @virtual
 async def test_an_older_sight_than_was_published_takes_nothing_back() -> None:
     """A copy of Klaviyo's that lags behind: what is known is published."""
-    with pytest.MonkeyPatch.context() as patch:
-        inline(patch)
-        async with Virtual() as world:
-            ada = world.make("ada", title="Dr")
-            world.start()
-            await world.pass_(60)
-            await world.end()
-            ada.fields["title"] = "before"
-            ada.updated -= 30
-            assert await world.flow.sync(ada.id) is None
+    async with published() as (world, ada):
+        ada.fields["title"] = "before"
+        ada.updated -= 30
+        assert await world.flow.sync(ada.id) is None
     first, again = world.topics.messages
     assert again["profile"]["title"] == "Dr"
     assert again["occurred_at"] == first["occurred_at"]
